@@ -1,0 +1,284 @@
+"""HDF5 artefacts: complete or absent, described by a schema, checked when written and when read.
+
+* ``Output.create`` writes to a hidden sibling, checks it against the schema, flushes it to disk and renames it.
+  A process killed at any moment leaves at most that sibling, which counts as nothing and is removed by the next writer.
+* ``content_sha256`` covers every column (name, dtype, shape, bytes) and nothing else: equal data, equal id, whoever
+  made it and whenever. What differs between equal runs stands in other attributes.
+* Columns carry Fletcher-32 checksums and the file's own structures the ones of HDF5's newer format, so that a flipped
+  byte is an error when it is read, not a number.
+* Files are opened without HDF5's locks: network file systems do not offer them, and nobody writes to a file in place.
+* Ragged data is one concatenated column and a column of offsets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pipeline.errors import ArtefactError, DamagedArtefact
+
+CHUNK_BYTES = 1 << 20
+LIBRARY_VERSION = ("v110", "v110")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One dataset of an artefact.
+
+    ``axes``: one entry per dimension; a name (equal names have equal lengths), ``name+1`` (offsets), or a number.
+    ``dtype``: a NumPy name, or ``str`` (fixed-length UTF-8 on disk).
+    """
+
+    name: str
+    dtype: str
+    axes: tuple[str | int, ...]
+    doc: str
+
+
+@dataclass(frozen=True)
+class Schema:
+    """``version`` rises whenever the meaning of a column changes; it is part of every digest."""
+
+    name: str
+    version: int
+    columns: tuple[Column, ...]
+
+    def column(self, name: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise ArtefactError(f"schema {self.name} has no column {name!r}; it has {', '.join(c.name for c in self.columns)}")
+
+
+def encode(values: Any, column: Column) -> np.ndarray:
+    """-> C-contiguous array in the column's dtype; strings become UTF-8 bytes. Refuses lossy casts."""
+    array = np.asarray(values)
+    if column.dtype == "str":
+        encoded = [str(value).encode() for value in array.ravel()]
+        width = max((len(value) for value in encoded), default=1)
+        return np.array(encoded, dtype=f"S{max(width, 1)}").reshape(array.shape)
+    wanted = np.dtype(column.dtype)
+    if array.dtype != wanted and array.size and not np.can_cast(array.dtype, wanted, "same_kind"):
+        raise ArtefactError(f"column {column.name}: found dtype {array.dtype}, expected {wanted}")
+    return np.ascontiguousarray(array, dtype=wanted).reshape(array.shape)
+
+
+class Writer:
+    """An artefact being written. ``attributes`` takes further facts, as values that JSON can hold."""
+
+    def __init__(self, file: h5py.File, schema: Schema):
+        self.file = file
+        self.schema = schema
+        self.attributes: dict[str, Any] = {}
+        self.hashes: dict[str, Any] = {}
+        self.appended: set[str] = set()
+
+    def write(self, name: str, values: Any) -> None:
+        """Write a whole column once."""
+        if name in self.hashes:
+            raise ArtefactError(f"column {name} of {self.schema.name} is written twice")
+        self._add(name, encode(values, self.schema.column(name)))
+
+    def append(self, name: str, rows: Any) -> None:
+        """Add rows (axis 0) to a column; the column's bytes are those of one ``write`` of all rows."""
+        column = self.schema.column(name)
+        if column.dtype == "str":
+            raise ArtefactError(f"column {name}: strings can't be appended, collect and write them once")
+        array = encode(rows, column)
+        if name not in self.hashes:
+            self._add(name, array, growing=True)
+            return
+        if name not in self.appended:
+            raise ArtefactError(f"column {name} of {self.schema.name} is written twice")
+        dataset = self.file[name]
+        if array.shape[1:] != dataset.shape[1:]:
+            raise ArtefactError(f"column {name}: found rows of shape {array.shape[1:]}, expected {dataset.shape[1:]}")
+        if len(array):
+            dataset.resize(len(dataset) + len(array), axis=0)
+            dataset[len(dataset) - len(array) :] = array
+            self.hashes[name].update(array.tobytes())
+
+    def _add(self, name: str, array: np.ndarray, growing: bool = False) -> None:
+        if array.ndim != len(self.schema.column(name).axes):
+            axes = self.schema.column(name).axes
+            raise ArtefactError(f"column {name}: found shape {array.shape}, expected axes {axes}")
+        options: dict[str, Any] = {}
+        if array.ndim:
+            row = max(int(np.prod(array.shape[1:])) * array.dtype.itemsize, 1)
+            rows = max(1, CHUNK_BYTES // row)
+            rows = rows if growing else min(rows, max(len(array), 1))
+            options = {"chunks": (rows, *(max(n, 1) for n in array.shape[1:])), "fletcher32": True}
+            options["maxshape"] = (None, *array.shape[1:]) if growing else None
+        self.file.create_dataset(name, data=array, **options)
+        self.hashes[name] = hashlib.sha256(array.tobytes())
+        if growing:
+            self.appended.add(name)
+
+    def finish(self) -> str:
+        """Check every axis; -> content_sha256."""
+        missing = [column.name for column in self.schema.columns if column.name not in self.hashes]
+        if missing:
+            raise ArtefactError(f"{self.file.filename}: column {', '.join(missing)} of {self.schema.name} not written")
+        check_axes(self.file, self.schema)
+        whole = hashlib.sha256()
+        for name in sorted(self.hashes):
+            dataset = self.file[name]
+            header = f"{name} {dataset.dtype.str} {dataset.shape} {self.hashes[name].hexdigest()}\n"
+            whole.update(header.encode())
+        return whole.hexdigest()
+
+
+def check_axes(file: h5py.File, schema: Schema) -> None:
+    """Raise ArtefactError where two columns disagree about the length of an axis."""
+    lengths: dict[str, tuple[int, str]] = {}
+    for column in schema.columns:
+        for axis, length in zip(column.axes, file[column.name].shape, strict=True):
+            if isinstance(axis, int):
+                if axis != length:
+                    raise ArtefactError(f"{file.filename}: {column.name} has {length} entries, expected {axis}")
+                continue
+            name, _, plus = axis.partition("+")
+            base = length - int(plus or 0)
+            seen, where = lengths.setdefault(name, (base, column.name))
+            if seen != base:
+                raise ArtefactError(
+                    f"{file.filename}: axis {name!r} has length {seen} in {where} but {base} in {column.name}"
+                )
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where an artefact goes and what is known about it before it is made.
+
+    ``attributes``: JSON-able facts: digest, settings, inputs (name -> content id), provenance.
+    """
+
+    path: Path
+    schema: Schema
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def create(self) -> Iterator[Writer]:
+        """Yield a Writer; on a clean exit the artefact is at ``path``, after an exception nothing is."""
+        folder = Path(self.path).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        sibling = partial_path(self.path)
+        remove_stale_partials(self.path)
+        try:
+            with h5py.File(sibling, "w", libver=LIBRARY_VERSION, locking=False) as file:
+                writer = Writer(file, self.schema)
+                yield writer
+                facts = {**self.attributes, **writer.attributes}
+                facts["schema"], facts["schema_version"] = self.schema.name, self.schema.version
+                facts["content_sha256"] = writer.finish()
+                for key, value in facts.items():
+                    file.attrs[key] = json.dumps(value, sort_keys=True)
+            sync(sibling)
+            os.replace(sibling, self.path)
+            sync(folder)
+        finally:
+            sibling.unlink(missing_ok=True)
+
+
+def partial_path(path: Path) -> Path:
+    """-> the hidden sibling that this process writes ``path`` to."""
+    path = Path(path)
+    return path.parent / f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial"
+
+
+def remove_stale_partials(path: Path) -> None:
+    """Remove siblings of ``path`` that dead processes of this host left behind."""
+    path = Path(path)
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.{re.escape(socket.gethostname())}\.(\d+)\.partial")
+    for entry in path.parent.iterdir():
+        match = pattern.fullmatch(entry.name)
+        if match and int(match[1]) != os.getpid() and not Path(f"/proc/{match[1]}").exists():
+            entry.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Force a file, or a folder's entries, to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Artefact:
+    """An open artefact. ``[name]`` reads a whole column; ``rows`` a part of one; ``attributes`` are decoded JSON."""
+
+    def __init__(self, file: h5py.File, path: Path, schema: Schema):
+        self.file, self.path, self.schema = file, path, schema
+        self.attributes = {key: json.loads(value) for key, value in file.attrs.items()}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.rows(name, None, None)
+
+    def rows(self, name: str, start: int | None, stop: int | None) -> np.ndarray:
+        """-> rows [start, stop) of a column, strings as NumPy ``str``."""
+        column = self.schema.column(name)
+        try:
+            array = self.file[name][start:stop] if column.axes else self.file[name][()]
+        except OSError as error:
+            raise DamagedArtefact(self.path, f"column {name}: {error}") from error
+        return np.char.decode(array, "utf-8") if column.dtype == "str" else array
+
+    def length(self, name: str) -> int:
+        """-> number of rows of a column."""
+        return len(self.file[name])
+
+
+@contextlib.contextmanager
+def read(path: Path, schema: Schema) -> Iterator[Artefact]:
+    """Open an artefact and check that it is one of ``schema``.
+
+    Raises ArtefactError if it is missing or of another schema or version, DamagedArtefact if it can't be read.
+    """
+    with opened(path) as file:
+        try:
+            found = (json.loads(file.attrs["schema"]), json.loads(file.attrs["schema_version"]))
+        except (KeyError, OSError, ValueError) as error:
+            raise DamagedArtefact(path, f"no schema in its attributes: {error}") from error
+        if found != (schema.name, schema.version):
+            raise ArtefactError(
+                f"{path}: found schema {found[0]} version {found[1]}, expected {schema.name} version {schema.version}; "
+                "it comes from another release: move it away and run again"
+            )
+        absent = [column.name for column in schema.columns if column.name not in file]
+        if absent:
+            raise DamagedArtefact(path, f"column {', '.join(absent)} is missing")
+        yield Artefact(file, Path(path), schema)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open any HDF5 file for reading, without locks; the errors are those of ``read``."""
+    if not Path(path).is_file():
+        raise ArtefactError(f"{path}: no such artefact; run the task that makes it")
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except (OSError, RuntimeError) as error:
+        raise DamagedArtefact(path, f"not readable as HDF5: {error}") from error
+    with file:
+        yield file
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """-> root attributes of any artefact, decoded. Errors as in ``read``."""
+    with opened(path) as file:
+        try:
+            return {key: json.loads(value) for key, value in file.attrs.items()}
+        except (OSError, ValueError) as error:
+            raise DamagedArtefact(path, f"attributes: {error}") from error
