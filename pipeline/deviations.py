@@ -91,7 +91,7 @@ def resolve(protocol: str, overrides: Iterable[str] = ()) -> frozenset[str]:
             hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(DEVIATIONS)}"
             raise SettingsError(f"deviation {name!r} is unknown{hint}")
         if not separator or value not in VALUES:
-            raise SettingsError(f"deviation {item!r}: found value {value!r}, expected {name}=published or {name}=corrected")
+            raise SettingsError(f"deviation {item!r}: expected {name}=published or {name}=corrected")
         (names.add if value == "published" else names.discard)(name)
     return frozenset(names)
 

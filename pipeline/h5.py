@@ -30,6 +30,7 @@ from pipeline.errors import ArtefactError, DamagedArtefact
 
 CHUNK_BYTES = 1 << 20
 LIBRARY_VERSION = ("v110", "v110")
+CHECKSUM = "facts_sha256"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Schema:
         for column in self.columns:
             if column.name == name:
                 return column
-        raise ArtefactError(f"schema {self.name} has no column {name!r}; it has {', '.join(c.name for c in self.columns)}")
+        known = ", ".join(column.name for column in self.columns)
+        raise ArtefactError(f"schema {self.name} has no column {name!r}; it has {known}")
 
 
 def encode(values: Any, column: Column) -> np.ndarray:
@@ -119,7 +121,7 @@ class Writer:
             rows = max(1, CHUNK_BYTES // row)
             rows = rows if growing else min(rows, max(len(array), 1))
             options = {"chunks": (rows, *(max(n, 1) for n in array.shape[1:])), "fletcher32": True}
-            options["maxshape"] = (None, *array.shape[1:]) if growing else None
+            options["maxshape"] = (None, *array.shape[1:])
         self.file.create_dataset(name, data=array, **options)
         self.hashes[name] = hashlib.sha256(array.tobytes())
         if growing:
@@ -184,6 +186,7 @@ class Output:
                 facts["content_sha256"] = writer.finish()
                 for key, value in facts.items():
                     file.attrs[key] = json.dumps(value, sort_keys=True)
+                file.attrs[CHECKSUM] = facts_checksum(file)
             sync(sibling)
             os.replace(sibling, self.path)
             sync(folder)
@@ -221,7 +224,7 @@ class Artefact:
 
     def __init__(self, file: h5py.File, path: Path, schema: Schema):
         self.file, self.path, self.schema = file, path, schema
-        self.attributes = {key: json.loads(value) for key, value in file.attrs.items()}
+        self.attributes = _facts(file, path)
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.rows(name, None, None)
@@ -231,7 +234,7 @@ class Artefact:
         column = self.schema.column(name)
         try:
             array = self.file[name][start:stop] if column.axes else self.file[name][()]
-        except OSError as error:
+        except (OSError, KeyError, RuntimeError) as error:
             raise DamagedArtefact(self.path, f"column {name}: {error}") from error
         return np.char.decode(array, "utf-8") if column.dtype == "str" else array
 
@@ -246,25 +249,25 @@ def read(path: Path, schema: Schema) -> Iterator[Artefact]:
 
     Raises ArtefactError if it is missing or of another schema or version, DamagedArtefact if it can't be read.
     """
-    with opened(path) as file:
-        try:
-            found = (json.loads(file.attrs["schema"]), json.loads(file.attrs["schema_version"]))
-        except (KeyError, OSError, ValueError) as error:
-            raise DamagedArtefact(path, f"no schema in its attributes: {error}") from error
+    with _opened(path) as file:
+        artefact = Artefact(file, Path(path), schema)
+        found = (artefact.attributes["schema"], artefact.attributes["schema_version"])
         if found != (schema.name, schema.version):
             raise ArtefactError(
                 f"{path}: found schema {found[0]} version {found[1]}, expected {schema.name} version {schema.version}; "
                 "it comes from another release: move it away and run again"
             )
-        absent = [column.name for column in schema.columns if column.name not in file]
-        if absent:
-            raise DamagedArtefact(path, f"column {', '.join(absent)} is missing")
-        yield Artefact(file, Path(path), schema)
+        yield artefact
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """-> root attributes of any artefact, decoded. Errors as in ``read``."""
+    with _opened(path) as file:
+        return _facts(file, path)
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
-    """Open any HDF5 file for reading, without locks; the errors are those of ``read``."""
+def _opened(path: Path) -> Iterator[h5py.File]:
     if not Path(path).is_file():
         raise ArtefactError(f"{path}: no such artefact; run the task that makes it")
     try:
@@ -275,10 +278,16 @@ def opened(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def facts(path: Path) -> dict[str, Any]:
-    """-> root attributes of any artefact, decoded. Errors as in ``read``."""
-    with opened(path) as file:
-        try:
-            return {key: json.loads(value) for key, value in file.attrs.items()}
-        except (OSError, ValueError) as error:
-            raise DamagedArtefact(path, f"attributes: {error}") from error
+def _facts(file: h5py.File, path: Path) -> dict[str, Any]:
+    try:
+        if file.attrs.get(CHECKSUM) != facts_checksum(file):
+            raise DamagedArtefact(path, "the checksum of its attributes does not fit")
+        return {key: json.loads(value) for key, value in file.attrs.items() if key != CHECKSUM}
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise DamagedArtefact(path, f"attributes: {error}") from error
+
+
+def facts_checksum(file: h5py.File) -> str:
+    """-> sha256 over all attributes but the checksum itself (HDF5 keeps long ones where its checksums do not reach)."""
+    items = sorted((key, str(value)) for key, value in file.attrs.items() if key != CHECKSUM)
+    return hashlib.sha256(json.dumps(items).encode()).hexdigest()
