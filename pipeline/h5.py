@@ -283,7 +283,7 @@ def _facts(file: h5py.File, path: Path) -> dict[str, Any]:
         if file.attrs.get(CHECKSUM) != facts_checksum(file):
             raise DamagedArtefact(path, "the checksum of its attributes does not fit")
         return {key: json.loads(value) for key, value in file.attrs.items() if key != CHECKSUM}
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
         raise DamagedArtefact(path, f"attributes: {error}") from error
 
 
