@@ -19,11 +19,15 @@ VALUES = ("published", "corrected")
 
 @dataclass(frozen=True)
 class Deviation:
-    """``stage`` is the task whose content it changes; ``published`` and ``corrected`` say what each value does."""
+    """``stage`` is the task whose content it changes; ``published`` and ``corrected`` say what each value does.
+
+    ``subject``: the only feature set, or the method and its variants, that it concerns; empty: all.
+    """
 
     stage: str
     published: str
     corrected: str
+    subject: str = ""
 
 
 DEVIATIONS: dict[str, Deviation] = {
@@ -32,22 +36,30 @@ DEVIATIONS: dict[str, Deviation] = {
     ),
     "edit_lists": Deviation("decode", "raw timestamps, edit lists ignored", "edit lists respected"),
     "selavi_windows": Deviation(
-        "decode", "int(duration) - 1 windows at the published starts", "one window per full second of the whole video"
+        "decode", "int(duration) - 1 windows at the published starts", "one window per full second of the whole video",
+        subject="selavi",
     ),
-    "selavi_short": Deviation("decode", "under 2 s: no feature (too_short)", "from 1 s on"),
+    "selavi_short": Deviation("decode", "under 2 s: no feature (too_short)", "from 1 s on", subject="selavi"),
     "c3d_windows": Deviation(
         "decode",
         "consecutive 16 frames at 25 fps, the last one padded",
         "one per full second: frames floor(25 j / 16) of its 25",
+        subject="c3d_vggish",
     ),
     "vggish_windows": Deviation(
-        "decode", "consecutive 0.96 s examples", "one per full second: 15,600 samples from its start"
+        "decode", "consecutive 0.96 s examples", "one per full second: 15,600 samples from its start",
+        subject="c3d_vggish",
     ),
-    "c3d_colour": Deviation("extract", "BGR; UCF and VGGSound also negated, (256 - v) mod 256", "RGB"),
+    "c3d_colour": Deviation(
+        "extract", "BGR; UCF and VGGSound also negated, (256 - v) mod 256", "RGB", subject="c3d_vggish"
+    ),
     "c3d_scale": Deviation(
-        "extract", "/255 and Kinetics mean and standard deviation in RGB order, on BGR", "0..255, no mean"
+        "extract", "/255 and Kinetics mean and standard deviation in RGB order, on BGR", "0..255, no mean",
+        subject="c3d_vggish",
     ),
-    "vggish_codes": Deviation("extract", "PCA, clip to 2, 8-bit codes by truncation", "embedding after its ReLU"),
+    "vggish_codes": Deviation(
+        "extract", "PCA, clip to 2, 8-bit codes by truncation", "embedding after its ReLU", subject="c3d_vggish"
+    ),
     "label_order": Deviation(
         "benchmark", "row i of the name-sorted table goes to class i of the class-sorted list", "each class its own"
     ),
@@ -63,15 +75,19 @@ DEVIATIONS: dict[str, Deviation] = {
         "mean of three branches' best values, 0 replaced by 1e-10",
         "the best value of the branch that predicts",
     ),
-    "apn_softmax": Deviation("train", "cross-entropy on scores that are already a softmax", "on the scores"),
+    "apn_softmax": Deviation(
+        "train", "cross-entropy on scores that are already a softmax", "on the scores", subject="apn"
+    ),
     "cjme_attention": Deviation(
-        "train", "mean attention times mean loss", "attention of each sample times its own loss"
+        "train", "mean attention times mean loss", "attention of each sample times its own loss",
+        subject="cjme",
     ),
-    "fvaegan_batches": Deviation("train", "one batch an epoch", "all of them"),
+    "fvaegan_batches": Deviation("train", "one batch an epoch", "all of them", subject="fvaegan"),
     "fvaegan_selection": Deviation(
-        "train", "best epoch and classifier on the test set", "on the validation set"
+        "train", "best epoch and classifier on the test set", "on the validation set",
+        subject="fvaegan",
     ),
-    "fvaegan_defects": Deviation("train", "the released code's other defects", "the sound version"),
+    "fvaegan_defects": Deviation("train", "the released code's other defects", "the sound version", subject="fvaegan"),
     "split_groups": Deviation("split", "clips of one source fall on both sides", "kept together"),
 }
 
@@ -96,6 +112,26 @@ def resolve(protocol: str, overrides: Iterable[str] = ()) -> frozenset[str]:
     return frozenset(names)
 
 
-def of_stage(published: frozenset[str], *stages: str) -> tuple[str, ...]:
-    """-> the published names of these stages, sorted: what such an artefact's digest covers."""
-    return tuple(sorted(name for name in published if DEVIATIONS[name].stage in stages))
+def relevant(stages: Iterable[str], feature_set: str = "", method: str = "") -> frozenset[str]:
+    """-> names that can change an artefact made by these stages for this feature set and method (empty: any)."""
+
+    def concerns(subject: str) -> bool:
+        if subject in ("selavi", "c3d_vggish"):
+            return feature_set in ("", subject)
+        return method == "" or method.split("-")[0] == subject
+
+    wanted = set(stages)
+    return frozenset(
+        name for name, row in DEVIATIONS.items() if row.stage in wanted and (not row.subject or concerns(row.subject))
+    )
+
+
+def canonical(published: frozenset[str], names: frozenset[str]) -> tuple[str, str]:
+    """-> (protocol, overrides) that says what ``published`` means for ``names``, in one way only.
+
+    Two requests that differ in rows that do not matter to an artefact get the same answer, hence the same task.
+    """
+    follow, differ = published & names, names - published
+    if len(follow) > len(differ):
+        return "reference", ",".join(f"{name}=corrected" for name in sorted(differ))
+    return "corrected", ",".join(f"{name}=published" for name in sorted(follow))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.deviations import DEVIATIONS, of_stage, resolve
+from pipeline.deviations import DEVIATIONS, canonical, relevant, resolve
 from pipeline.errors import SettingsError
 
 
@@ -29,5 +29,23 @@ def test_errors(protocol, overrides, message):
 def test_every_deviation_belongs_to_a_stage():
     stages = {"decode", "extract", "benchmark", "train", "split"}
     assert {deviation.stage for deviation in DEVIATIONS.values()} == stages
-    everything = frozenset(DEVIATIONS)
-    assert sorted(name for stage in stages for name in of_stage(everything, stage)) == sorted(DEVIATIONS)
+    assert relevant(stages) == frozenset(DEVIATIONS)
+
+
+def test_only_rows_that_matter_to_an_artefact_are_relevant():
+    assert "c3d_windows" not in relevant(["decode"], "selavi")
+    assert "c3d_windows" in relevant(["decode"], "c3d_vggish")
+    assert "cjme_attention" not in relevant(["train"], "selavi", "avca-audio")
+    assert "apn_softmax" in relevant(["train"], "selavi", "apn")
+    assert relevant(["split"], "selavi") == {"split_groups"}
+
+
+def test_canonical_form_is_unique_and_means_the_same():
+    names = relevant(["decode"], "selavi")
+    everything = resolve("reference")
+    assert canonical(everything, names) == ("reference", "")
+    assert canonical(frozenset(), names) == ("corrected", "")
+    assert canonical(everything - {"label_order"}, names) == ("reference", "")
+    for published in (frozenset({"selavi_windows"}), everything - {"audio_start"}):
+        protocol, overrides = canonical(published, names)
+        assert resolve(protocol, overrides.split(",") if overrides else []) & names == published & names
