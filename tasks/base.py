@@ -1,0 +1,202 @@
+"""What every task shares: identity, completeness, one artefact, one log file, errors as one line.
+
+Identity. ``digest`` is a significant parameter that the task computes for itself: from its family, the schema version,
+the settings that change its content and the digests of its inputs. Two hosts whose settings differ have different tasks.
+
+Completeness. An artefact records the content ids of its inputs. A task is complete if all tasks above it are, and its
+artefact exists and was made from the content ids that its inputs have now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import luigi
+
+from pipeline import deviations, provenance
+from pipeline.datasets import dataset_named
+from pipeline.errors import DamagedArtefact, PipelineError, SettingsError
+from pipeline.h5 import Output, Schema
+from pipeline.progress import Progress
+from tasks import config
+from tasks.targets import HDF5Target
+
+logger = logging.getLogger("luigi-interface")
+
+_digests: dict[tuple, str] = {}
+
+
+class UsageError(SystemExit):
+    """Ends the program with one line and exit code 1: the request can't be understood."""
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what the user can mend into a UsageError, whose message is all that is printed."""
+    try:
+        yield
+    except PipelineError as error:
+        raise UsageError(f"error: {error}") from error
+
+
+def forget() -> None:
+    """Drop all that is remembered about settings and tasks; tests call it when they change the configuration."""
+    _digests.clear()
+    luigi.Task.clear_instance_cache()
+
+
+class ArtefactTask(luigi.Task):
+    """One artefact. Subclasses declare ``schema``, ``stage`` and implement inputs, settings, name and build."""
+
+    dataset = luigi.Parameter(default="demo", description="demo, folder, ucf, activitynet or vggsound")
+    digest = luigi.Parameter(default="", description="computed from the settings; never needed by hand")
+
+    schema: ClassVar[Schema]
+    folder: ClassVar[str]
+    stages: ClassVar[tuple[str, ...]] = ()
+    not_in_digest: ClassVar[tuple[str, ...]] = ("digest", "shard")
+
+    # What a subclass says about itself.
+
+    def inputs(self) -> dict[str, ArtefactTask]:
+        """-> name -> task whose artefact this one is made from."""
+        return {}
+
+    def settings(self) -> dict[str, Any]:
+        """-> everything but parameters and inputs that changes the content."""
+        return {}
+
+    def name(self) -> str:
+        """-> readable part of the file name."""
+        return self.folder
+
+    def build(self, output: Output) -> None:
+        """Make the artefact: one call into the packages below."""
+        raise TypeError(f"{type(self).__name__} does not say how it is built")
+
+    # Identity.
+
+    @classmethod
+    def get_param_values(cls, params, args, kwargs):
+        values = dict(super().get_param_values(params, args, kwargs))
+        with one_line_errors():
+            config.check()
+            cls.normalise(values)
+            key = (cls, *(value for name, value in sorted(values.items()) if name not in cls.not_in_digest))
+            if key not in _digests:
+                draft = object.__new__(cls)
+                draft.__dict__.update(values)
+                _digests[key] = draft.compute_digest()
+            if values["digest"] not in ("", _digests[key]):
+                raise SettingsError(
+                    f"{cls.__name__}: found digest {values['digest']}, expected {_digests[key]}; "
+                    "this host's settings differ from those of the host that asked: use one luigi.cfg"
+                )
+            values["digest"] = _digests[key]
+        return [(name, values[name]) for name, _ in params]
+
+    @classmethod
+    def normalise(cls, values: dict[str, Any]) -> None:
+        """Bring parameters that mean the same to one form; raises PipelineError for one that means nothing."""
+        dataset = dataset_named(values["dataset"])
+        if "protocol" in values:
+            protocol = values["protocol"] if values["protocol"] != "auto" else dataset.protocols[0]
+            if protocol in deviations.PROTOCOLS and protocol not in dataset.protocols:
+                raise SettingsError(
+                    f"dataset {dataset.name!r}: found protocol {protocol!r}, expected {' or '.join(dataset.protocols)}"
+                )
+            overrides = [item.strip() for item in values["deviations"].split(",") if item.strip()]
+            published = deviations.resolve(protocol, overrides)
+            names = deviations.relevant(cls.stages, values.get("feature_set", ""), values.get("method", ""))
+            values["protocol"], values["deviations"] = deviations.canonical(published, names)
+
+    def compute_digest(self) -> str:
+        parameters = {n: self.__dict__[n] for n, _ in self.get_params() if n not in self.not_in_digest}
+        return provenance.digest({
+            "task": type(self).__name__,
+            "schema": [self.schema.name, self.schema.version],
+            "parameters": parameters,
+            "settings": self.settings(),
+            "inputs": {name: task.digest for name, task in self.inputs().items()},
+        })
+
+    @property
+    def published(self) -> frozenset[str]:
+        """Names of the deviations that follow the published code, of those that matter here."""
+        overrides = self.deviations.split(",") if self.deviations else ()
+        names = deviations.relevant(self.stages, getattr(self, "feature_set", ""), getattr(self, "method", ""))
+        return deviations.resolve(self.protocol, overrides) & names
+
+    # Files.
+
+    def path(self) -> Path:
+        root = Path(config.settings("paths").root)
+        return root / self.folder / self.dataset / f"{self.name()}-{self.digest[:8]}.h5"
+
+    def output(self) -> HDF5Target:
+        return HDF5Target(self.path())
+
+    # Completeness.
+
+    def requires(self):
+        return list(self.inputs().values())
+
+    def complete(self) -> bool:
+        return self.current({})
+
+    def current(self, memo: dict[str, bool]) -> bool:
+        """-> whether the artefact is there and was made from what its inputs are now. ``memo``: answers so far."""
+        if self.task_id not in memo:
+            facts = self.output().facts()
+            upstream = all(task.current(memo) for task in self.inputs().values())
+            memo[self.task_id] = upstream and facts is not None and facts["inputs"] == self.input_ids()
+        return memo[self.task_id]
+
+    def input_ids(self) -> dict[str, str]:
+        """-> content ids of the inputs, by name; they exist."""
+        return {name: task.content_id() for name, task in self.inputs().items()}
+
+    def content_id(self) -> str:
+        facts = self.output().facts()
+        return facts["content_sha256"] if facts else ""
+
+    # Work.
+
+    def run(self) -> None:
+        log_path = self.path().with_suffix(".log")
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        Progress.listener = self.tell
+        attributes = self.attributes()
+        with open(log_path, "w", encoding="utf-8") as log:
+            log.write(f"{self}\n" + "\n".join(f"{key}: {value}" for key, value in attributes.items()) + "\n")
+            started = time.monotonic()
+            try:
+                self.build(Output(self.path(), self.schema, attributes))
+            except BaseException as error:
+                log.write(f"failed after {time.monotonic() - started:.1f} s\n{traceback.format_exc()}")
+                if isinstance(error, DamagedArtefact) and Path(error.path).is_file():
+                    logger.warning("set aside as %s", HDF5Target(Path(error.path)).set_aside())
+                raise
+            log.write(f"done in {time.monotonic() - started:.1f} s, content {self.content_id()}\n")
+
+    def attributes(self) -> dict[str, Any]:
+        """-> facts that the artefact carries: identity, settings, inputs and environment."""
+        return {
+            "task": str(self),
+            "digest": self.digest,
+            "parameters": provenance.plain({n: getattr(self, n) for n, _ in self.get_params()}),
+            "settings": provenance.plain(self.settings()),
+            "inputs": self.input_ids(),
+            "provenance": provenance.environment(),
+        }
+
+    def tell(self, text: str, fraction: float) -> None:
+        """Show progress in the scheduler's web page."""
+        self.set_status_message(text)
+        self.set_progress_percentage(round(100 * fraction))

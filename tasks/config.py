@@ -1,0 +1,127 @@
+"""Settings: one section of luigi.cfg per concern, one frozen dataclass per section.
+
+The dataclasses hold the defaults, the ranges and the documentation; here they only become Luigi configuration, so that
+every key can also be given on the command line (``--decoding-timeout-s 60``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, get_args, get_origin, get_type_hints
+
+import luigi
+from luigi.configuration import get_config
+
+from pipeline.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class PathSettings:
+    """``root``: folder of all artefacts; may lie on a shared file system."""
+
+    root: str = "data"
+
+
+class CommaParameter(luigi.Parameter):
+    """A tuple written ``a, b, c``."""
+
+    def __init__(self, element: Callable[[str], Any] = str, **options):
+        super().__init__(**options)
+        self.element = element
+
+    def parse(self, text: str) -> tuple:
+        return tuple(self.element(part.strip()) for part in text.split(",") if part.strip())
+
+    def serialize(self, value) -> str:
+        return ",".join(str(part) for part in value)
+
+    def normalize(self, value) -> tuple:
+        return self.parse(value) if isinstance(value, str) else tuple(value)
+
+
+def settings_classes() -> dict[str, type]:
+    """-> section -> dataclass, in flow order. None of these imports loads torch."""
+    from extractors.settings import ExtractionSettings, WeightsSettings
+    from model.settings import TrainingSettings
+    from pipeline.acquire import AcquireSettings
+    from pipeline.datasets.folder import FolderSettings
+    from pipeline.decoding import DecodingSettings
+    from pipeline.demo import DemoSettings
+    from pipeline.labels import LabelSettings
+    from pipeline.report import ReportSettings
+    from pipeline.splits import SplitSettings
+
+    return {
+        "paths": PathSettings, "demo": DemoSettings, "folder": FolderSettings, "acquire": AcquireSettings,
+        "decoding": DecodingSettings, "weights": WeightsSettings, "extraction": ExtractionSettings,
+        "labels": LabelSettings, "split": SplitSettings, "training": TrainingSettings, "report": ReportSettings,
+    }
+
+
+# Sections that Luigi itself reads.
+LUIGI_SECTIONS = {
+    "core", "worker", "scheduler", "retcode", "resources", "logging", "execution_summary", "email", "batch_notifier",
+    "task_history", "metrics", "sendgrid", "smtp", "cors", "database", "DEFAULT",
+}
+
+
+def parameter(field: dataclasses.Field, kind: Any) -> luigi.Parameter:
+    """-> the Luigi parameter of a dataclass field."""
+    options: dict[str, Any] = {"default": field.default}
+    if get_origin(kind) is tuple:
+        return CommaParameter(get_args(kind)[0], **options)
+    if kind is bool:
+        return luigi.BoolParameter(parsing=luigi.BoolParameter.EXPLICIT_PARSING, **options)
+    return {int: luigi.IntParameter, float: luigi.FloatParameter, str: luigi.Parameter}[kind](**options)
+
+
+@functools.cache
+def sections() -> dict[str, type[luigi.Config]]:
+    """-> section -> luigi.Config class with one parameter per field of its dataclass."""
+    made = {}
+    for name, settings_class in settings_classes().items():
+        hints = get_type_hints(settings_class)
+        fields = {field.name: parameter(field, hints[field.name]) for field in dataclasses.fields(settings_class)}
+        made[name] = type(name, (luigi.Config,), {"__module__": __name__, "__doc__": settings_class.__doc__, **fields})
+    return made
+
+
+def settings(name: str) -> Any:
+    """-> the settings dataclass of a section, from luigi.cfg and the command line, with its ranges checked."""
+    try:
+        values = {key: value for key, value in sections()[name]().param_kwargs.items()}
+    except ValueError as error:
+        raise SettingsError(f"[{name}] of luigi.cfg: {error.__cause__ or error}") from error
+    return settings_classes()[name](**values)
+
+
+_checked: set[int] = set()
+
+
+def check() -> None:
+    """Raise SettingsError for a section or key of the configuration that nothing reads. Looks once."""
+    found = get_config()
+    if id(found) in _checked:
+        return
+    known = {name: {field.name for field in dataclasses.fields(kind)} for name, kind in settings_classes().items()}
+    families = set(luigi.task_register.Register.task_names())
+    for section in found.sections():
+        if section not in known:
+            if section not in LUIGI_SECTIONS | families:
+                raise SettingsError(f"luigi.cfg: section [{section}] is unknown{suggestion(section, known)}")
+            continue
+        for key in found[section]:
+            if key.replace("-", "_") not in known[section] and key not in found.defaults():
+                raise SettingsError(
+                    f"luigi.cfg: [{section}] has no key {key!r}{suggestion(key, known[section])}"
+                )
+    _checked.add(id(found))
+
+
+def suggestion(word: str, known) -> str:
+    near = get_close_matches(word, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
