@@ -1,0 +1,109 @@
+"""Training of f-VAEGAN-D2: epochs of its networks, and what is selected after each of them.
+
+How it maps on the two stages:
+
+* stage 1 trains on ``train`` and evaluates on ``val_seen`` + ``val_unseen`` after every epoch: networks of that epoch,
+  a new synthetic set of the unseen validation classes, two new classifiers. Best HM (first wins) picks the epoch.
+* stage 2 trains on ``train`` + ``val_seen`` + ``val_unseen``. Corrected: as many epochs as stage 1 picked, one
+  synthetic set of the unseen test classes, one pair of classifiers, the calibration of stage 1; no test video is read.
+  ``fvaegan_selection`` published: all epochs, each evaluated **on the test videos**, best HM (first wins) kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from model.baselines.fvaegan import ClassBalanced, FvaeganSettings, Networks, Updates
+from model.baselines.fvaegan_classifier import Rows
+
+TERMS = ("critic", "critic_penalty", "reconstruction", "divergence", "generator_real", "generator_fake")
+
+
+@dataclass
+class NetworkTrainer:
+    """The networks, their optimisers, and epochs of training on one set of rows.
+
+    ``labels`` (N): row of ``vectors`` (classes, 300) of each training row. ``published`` decides:
+
+    * ``fvaegan_batches``: an epoch is one critic and one generator update on one batch, whatever ``batches`` says;
+      otherwise a critic update for each batch, each with its own rows and noise, and a generator update after every
+      ``critic_updates``-th, on its rows.
+    * ``fvaegan_defects``: the VAE term summed over the batch, the critics' noise used again for the generator, and D2
+      trained although nothing uses it. Otherwise weighting as at 64 rows, fresh noise, no D2 (inductive f-VAEGAN).
+    """
+
+    rows: Rows
+    labels: Tensor
+    vectors: Tensor
+    settings: FvaeganSettings
+    published: frozenset[str]
+    random: torch.Generator
+    updates: Updates = field(init=False)
+
+    def __post_init__(self) -> None:
+        defects = "fvaegan_defects" in self.published
+        width = self.rows.audio.shape[1] + self.rows.video.shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**31, (1,), generator=self.random, device=self.random.device)))
+            networks = Networks(width, self.vectors.shape[1], self.settings, unpaired=defects)
+        networks = networks.to(self.vectors.device, self.vectors.dtype)
+        self.updates = Updates(networks, self.settings, summed=defects)
+        self.sampler = ClassBalanced.of(self.labels)
+
+    @property
+    def networks(self) -> Networks:
+        return self.updates.networks
+
+    def epoch(self, batches: int) -> tuple[dict[str, float], int, int]:
+        """Train one epoch. -> (mean of each loss term, critic updates, generator updates).
+
+        Terms are per batch row: the VAE's are divided by the batch size. Raises FloatingPointError with the batch and
+        the term if one is not finite.
+        """
+        one = "fvaegan_batches" in self.published
+        critic, generator = [], []
+        for number in range(1 if one else batches):
+            index = self.sampler.draw(self.settings.batch_size, self.random)
+            x, c = self.rows.take(index), self.vectors[self.labels[index]]
+            noise = self._normal(len(x))
+            losses = self.updates.critics(x, c, noise, self._uniform(len(x)), self._second_mix(len(x)))["D"]
+            critic.append(torch.stack((losses["total"], losses["penalty"])).detach())
+            if one or (number + 1) % self.settings.critic_updates == 0:
+                if "fvaegan_defects" not in self.published:
+                    noise = self._normal(len(x))
+                last = self.updates.generator(x, c, noise, self._normal(len(x)))
+                vae = torch.stack((last["reconstruction"], last["divergence"])) / len(x)
+                generator.append(torch.cat((vae, torch.stack((last["r_mean"], last["f_mean"])))).detach())
+        return self._means(critic, TERMS[:2]) | self._means(generator, TERMS[2:]), len(critic), len(generator)
+
+    def state(self) -> dict:
+        """-> everything that a restart needs, as tensors and numbers."""
+        return {"updates": self.updates.state(), "random": self.random.get_state()}
+
+    def load(self, state: Mapping) -> None:
+        self.updates.load(state["updates"])
+        self.random.set_state(state["random"])
+
+    def _means(self, values: list[Tensor], names: tuple[str, ...]) -> dict[str, float]:
+        if not values:
+            return dict.fromkeys(names, float("nan"))
+        table = torch.stack(values).double().cpu()  # (updates, terms)
+        bad = torch.nonzero(~torch.isfinite(table))
+        if len(bad):
+            update, term = bad[0].tolist()
+            raise FloatingPointError(f"update {update} of the epoch: loss term {names[term]} is {table[update, term]}")
+        return dict(zip(names, table.mean(0).tolist(), strict=True))
+
+    def _normal(self, rows: int) -> Tensor:
+        return torch.randn(rows, self.settings.latent_size, generator=self.random, device=self.vectors.device,
+                           dtype=self.vectors.dtype)
+
+    def _uniform(self, rows: int) -> Tensor:
+        return torch.rand(rows, 1, generator=self.random, device=self.vectors.device, dtype=self.vectors.dtype)
+
+    def _second_mix(self, rows: int) -> Tensor | None:
+        return None if self.networks.D2 is None else self._uniform(rows)
