@@ -1,0 +1,102 @@
+"""What a training run is made of: the settings a user may change, and the specification they resolve to. No torch here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pipeline.errors import SettingsError
+
+EMBEDDING_SIZE = 300
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """[training]. A 0 (a -1 where 0 is a value) stands for the published value of the method on this data.
+
+    ``device``: auto (a GPU if there is one), cpu, cuda or cuda:<n>. ``threads``: CPU threads of one training; the
+    numbers depend on it in their last bits. ``strict``: a test class without videos is an error, not a remark.
+    ``checkpoint_period_s``: least time between two training checkpoints; one is written at most once an epoch, and a
+    killed stage goes on from the last one. ``bootstrap_resamples``: for the intervals of the scores.
+    """
+
+    device: str = "auto"
+    threads: int = 1
+    strict: bool = False
+    bootstrap_resamples: int = 1000
+    checkpoint_period_s: float = 0.0
+    epochs: int = 0
+    batches_per_epoch: int = 0
+    batch_size: int = 0
+    learning_rate: float = 0.0
+    weight_decay: float = -1.0
+    encoder_dropout: float = -1.0
+    projection_dropout: float = -1.0
+    decoder_dropout: float = -1.0
+    momentum: float = 0.0
+    synthetic_per_class: int = 0
+
+    def __post_init__(self) -> None:
+        require("training", self, "device", device_known(self.device), "auto, cpu, cuda or cuda:<n>")
+        require("training", self, "threads", self.threads >= 1, "1 or more")
+        require("training", self, "bootstrap_resamples", self.bootstrap_resamples >= 0, "0 or more")
+        require("training", self, "checkpoint_period_s", self.checkpoint_period_s >= 0, "0 or more seconds")
+        for name in ("epochs", "batches_per_epoch", "synthetic_per_class"):
+            require("training", self, name, getattr(self, name) >= 0, "0 (published) or more")
+        # a batch norm needs two rows
+        require("training", self, "batch_size", self.batch_size == 0 or self.batch_size >= 2, "0 (published), 2 or more")
+        require("training", self, "learning_rate", 0 <= self.learning_rate < math.inf, "0 (published) or more")
+        require("training", self, "weight_decay", -1 <= self.weight_decay < math.inf, "-1 (published), 0 or more")
+        for name in ("encoder_dropout", "projection_dropout", "decoder_dropout"):
+            rate = getattr(self, name)
+            require("training", self, name, rate == -1 or 0 <= rate < 1, "-1 (published), or 0 or more and below 1")
+        require("training", self, "momentum", 0 <= self.momentum <= 1, "0 (published), or up to 1")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One training, fully resolved. Made by ``registry.specification``.
+
+    ``encoder_dropout`` is the only rate of ALE, SJE, DEVISE and CJME; AVGZSLNet's decoder uses ``projection_dropout``.
+    ``momentum``: of the second batch norm of AVCA's two-layer blocks (PyTorch's convention: weight of the new batch).
+    ``normalise_inputs``: ALE, SJE, DEVISE and APN divide [video, audio] by its L2 norm.
+    ``hidden_size``: encoders; ``projection_hidden_size``: AVCA's projections, AVGZSLNet's decoder.
+    """
+
+    method: str
+    dataset: str
+    feature_set: str
+    seed: int
+    epochs: int
+    batches_per_epoch: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    encoder_dropout: float
+    projection_dropout: float
+    decoder_dropout: float
+    momentum: float
+    hidden_size: int
+    projection_hidden_size: int
+    normalise_inputs: bool
+    synthetic_per_class: int
+    device: str = "auto"
+    threads: int = 1
+    strict: bool = False
+    bootstrap_resamples: int = 1000
+    checkpoint_period_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise SettingsError(f"seed: found {self.seed}, expected 0 or more")
+
+
+def device_known(name: str) -> bool:
+    """-> whether ``name`` is auto, cpu, cuda or cuda:<n>."""
+    return name in ("auto", "cpu", "cuda") or (name.startswith("cuda:") and name[5:].isdigit())
+
+
+def require(section: str, settings: object, name: str, holds: bool, expected: str) -> None:
+    """Raise SettingsError, naming section, field, value and expectation, unless ``holds``."""
+    if not holds:
+        raise SettingsError(f"[{section}] {name}: found {getattr(settings, name)}, expected {expected}")
