@@ -1,0 +1,26 @@
+"""The Luigi tasks, in flow order. ``luigi --module tasks <Task>`` finds them here."""
+
+from tasks import console
+from tasks.acquire import AcquireVideos, BuildManifest
+from tasks.curate import BuildBenchmark, CurateSplit, EmbedLabels
+from tasks.features import DecodeVideos, ExtractFeatures, PoolFeatures
+from tasks.results import Report, RunBenchmark
+from tasks.training import Evaluate, TrainStage1, TrainStage2
+
+console.set_up()
+
+__all__ = [
+    "AcquireVideos",
+    "BuildBenchmark",
+    "BuildManifest",
+    "CurateSplit",
+    "DecodeVideos",
+    "EmbedLabels",
+    "Evaluate",
+    "ExtractFeatures",
+    "PoolFeatures",
+    "Report",
+    "RunBenchmark",
+    "TrainStage1",
+    "TrainStage2",
+]

@@ -1,7 +1,8 @@
 """What every task shares: identity, completeness, one artefact, one log file, errors as one line.
 
-Identity. ``digest`` is a significant parameter that the task computes for itself: from its family, the schema version,
-the settings that change its content and the digests of its inputs. Two hosts whose settings differ have different tasks.
+Identity. ``digest`` is a significant parameter that the task computes for itself: from its family, the schema
+version, the settings that change its content and the digests of its inputs. Two hosts whose settings differ have
+different tasks.
 
 Completeness. An artefact records the content ids of its inputs. A task is complete if all tasks above it are, and its
 artefact exists and was made from the content ids that its inputs have now.
@@ -10,12 +11,13 @@ artefact exists and was made from the content ids that its inputs have now.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 import luigi
 
@@ -24,7 +26,7 @@ from pipeline.datasets import dataset_named
 from pipeline.errors import DamagedArtefact, PipelineError, SettingsError
 from pipeline.h5 import Output, Schema
 from pipeline.progress import Progress
-from tasks import config
+from tasks import config, console
 from tasks.targets import HDF5Target
 
 logger = logging.getLogger("luigi-interface")
@@ -49,6 +51,14 @@ def forget() -> None:
     """Drop all that is remembered about settings and tasks; tests call it when they change the configuration."""
     _digests.clear()
     luigi.Task.clear_instance_cache()
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the one right to write ``path`` on this machine; a dead holder's lock is gone with it."""
+    with open(path.with_name(f".{path.name}.lock"), "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 class ArtefactTask(luigi.Task):
@@ -142,6 +152,9 @@ class ArtefactTask(luigi.Task):
     def output(self) -> HDF5Target:
         return HDF5Target(self.path())
 
+    def input_path(self, name: str) -> Path:
+        return self.inputs()[name].path()
+
     # Completeness.
 
     def requires(self):
@@ -169,21 +182,35 @@ class ArtefactTask(luigi.Task):
     # Work.
 
     def run(self) -> None:
-        log_path = self.path().with_suffix(".log")
-        log_path.parent.mkdir(parents=True, exist_ok=True)
+        """Build the artefact under a lock, unless another run on this machine has just done it."""
         Progress.listener = self.tell
-        attributes = self.attributes()
-        with open(log_path, "w", encoding="utf-8") as log:
-            log.write(f"{self}\n" + "\n".join(f"{key}: {value}" for key, value in attributes.items()) + "\n")
-            started = time.monotonic()
-            try:
-                self.build(Output(self.path(), self.schema, attributes))
-            except BaseException as error:
-                log.write(f"failed after {time.monotonic() - started:.1f} s\n{traceback.format_exc()}")
-                if isinstance(error, DamagedArtefact) and Path(error.path).is_file():
-                    logger.warning("set aside as %s", HDF5Target(Path(error.path)).set_aside())
-                raise
-            log.write(f"done in {time.monotonic() - started:.1f} s, content {self.content_id()}\n")
+        path = self.path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with lock(path):
+            if not self.complete():
+                console.started(self)
+                started = time.monotonic()
+                with open(path.with_suffix(".log"), "w", encoding="utf-8") as log:
+                    self.run_logged(Output(path, self.schema, self.attributes()), log)
+                console.done(self, time.monotonic() - started)
+        self.clean_up()
+
+    def run_logged(self, output: Output, log: TextIO) -> None:
+        """Build; the log file tells the settings, the environment and what went wrong."""
+        log.write(f"{self}\n" + "".join(f"{key}: {value}\n" for key, value in output.attributes.items()))
+        started = time.monotonic()
+        try:
+            self.build(output)
+        except BaseException as error:
+            log.write(f"failed after {time.monotonic() - started:.1f} s\n{traceback.format_exc()}")
+            if isinstance(error, DamagedArtefact) and Path(error.path).is_file():
+                logger.warning("set aside as %s; run again to make it anew", HDF5Target(Path(error.path)).set_aside())
+            console.failed(self, error)
+            raise
+        log.write(f"done in {time.monotonic() - started:.1f} s, content {self.content_id()}\n")
+
+    def clean_up(self) -> None:
+        """Remove what nothing needs any more once this artefact is there."""
 
     def attributes(self) -> dict[str, Any]:
         """-> facts that the artefact carries: identity, settings, inputs and environment."""

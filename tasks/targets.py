@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import luigi
+import numpy as np
 
 from pipeline import h5
 from pipeline.errors import DamagedArtefact
+from pipeline.h5 import Schema
 
 logger = logging.getLogger("luigi-interface")
 
+_columns: dict[str, tuple[tuple[int, int, int], np.ndarray]] = {}
 _facts: dict[str, tuple[tuple[int, int, int], dict[str, Any] | None]] = {}
 
 
@@ -45,6 +48,16 @@ class HDF5Target(luigi.Target):
                 known = (version, None)
             _facts[str(self.path)] = known
         return known[1]
+
+    def column(self, name: str, schema: Schema) -> np.ndarray:
+        """-> a small column, read once per version of the file."""
+        key = f"{self.path}:{name}"
+        stat = os.stat(self.path)
+        version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if key not in _columns or _columns[key][0] != version:
+            with h5.read(self.path, schema) as file:
+                _columns[key] = (version, file[name])
+        return _columns[key][1]
 
     def set_aside(self) -> Path:
         """Rename a damaged artefact, so that the next run makes it again; -> its new path."""

@@ -1,0 +1,66 @@
+"""EmbedLabels, CurateSplit and BuildBenchmark: what training is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline import benchmark, labels, schemas, splits
+from pipeline.h5 import Output
+from tasks import config
+from tasks.acquire import BuildManifest
+from tasks.base import ArtefactTask
+from tasks.features import FeatureTask, PoolFeatures
+
+
+class EmbedLabels(ArtefactTask):
+    """One vector per class, from the words of its name."""
+
+    schema = schemas.LABELS
+    folder = "labels"
+
+    def inputs(self) -> dict[str, ArtefactTask]:
+        return {"manifest": BuildManifest(dataset=self.dataset)}
+
+    def settings(self) -> dict[str, Any]:
+        return {"labels": config.settings("labels"), **config.dataset_settings(self.dataset)}
+
+    def build(self, output: Output) -> None:
+        labels.embed(self.input_path("manifest"), self.dataset, config.settings("labels"), output)
+
+
+class CurateSplit(FeatureTask):
+    """Roles of classes and subsets of videos. No class that a feature set was pre-trained on is unseen for it."""
+
+    schema = schemas.SPLIT
+    folder = "split"
+    stages = ("split",)
+
+    def inputs(self) -> dict[str, ArtefactTask]:
+        return {"manifest": BuildManifest(dataset=self.dataset)}
+
+    def settings(self) -> dict[str, Any]:
+        return {"split": config.settings("split")}
+
+    def build(self, output: Output) -> None:
+        manifest = self.input_path("manifest")
+        splits.build(manifest, self.dataset, self.feature_set, config.settings("split"), self.published, output)
+
+
+class BuildBenchmark(FeatureTask):
+    """Everything that training needs, in one file."""
+
+    schema = schemas.BENCHMARK
+    folder = "benchmark"
+    stages = ("decode", "extract", "split", "benchmark")
+
+    def inputs(self) -> dict[str, ArtefactTask]:
+        return {
+            "manifest": BuildManifest(dataset=self.dataset),
+            "features": PoolFeatures(**self.shared()),
+            "labels": EmbedLabels(dataset=self.dataset),
+            "split": CurateSplit(**self.shared()),
+        }
+
+    def build(self, output: Output) -> None:
+        names = ("features", "labels", "split", "manifest")
+        benchmark.build(*(self.input_path(name) for name in names), self.published, output)

@@ -1,0 +1,136 @@
+"""DecodeVideos, ExtractFeatures and PoolFeatures: from video files to one feature pair per video."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import luigi
+
+from extractors import registry
+from pipeline import decoding, media, pooling, schemas
+from pipeline.datasets import dataset_named
+from pipeline.h5 import Output
+from tasks import config
+from tasks.acquire import AcquireVideos
+from tasks.base import ArtefactTask
+
+
+class FeatureTask(ArtefactTask):
+    """A task about one feature set under one protocol."""
+
+    feature_set = luigi.Parameter(default="selavi", description="selavi or c3d_vggish")
+    protocol = luigi.Parameter(default="auto", description="reference, corrected or auto: the dataset's own")
+    deviations = luigi.Parameter(default="", description="name=published or name=corrected, separated by commas")
+    stages = ("decode", "extract")
+
+    @classmethod
+    def normalise(cls, values: dict[str, Any]) -> None:
+        registry.feature_set_named(values["feature_set"])
+        super().normalise(values)
+
+    def shared(self) -> dict[str, Any]:
+        """-> parameters to hand to the tasks above."""
+        names = ("dataset", "feature_set", "protocol", "deviations")
+        return {name: getattr(self, name) for name in names}
+
+    def shards(self) -> int:
+        return dataset_named(self.dataset).shards(config.dataset_settings(self.dataset))
+
+    def name(self) -> str:
+        return self.feature_set
+
+
+class ShardTask(FeatureTask):
+    """One bucket of the dataset's videos."""
+
+    shard = luigi.IntParameter(default=0, description="0 to the number of shards - 1")
+
+    def name(self) -> str:
+        return f"{self.feature_set}-{self.shard:03d}-of-{self.shards():03d}"
+
+    def acquired(self) -> AcquireVideos:
+        return AcquireVideos(dataset=self.dataset)
+
+
+class DecodeVideos(ShardTask):
+    """The frames and sound of one shard, cut into what the extractors take. Large and, unless kept, short-lived."""
+
+    schema = schemas.DECODED
+    folder = "decoded"
+    stages = ("decode",)
+
+    def inputs(self) -> dict[str, ArtefactTask]:
+        return {"acquired": self.acquired()}
+
+    def input_ids(self) -> dict[str, str]:
+        return {"acquired": self.acquired().shard_content(self.shard)}
+
+    def requires(self):
+        """The shard ``ahead`` places before this one comes first, so that few decoded shards exist at a time."""
+        settings = config.settings("decoding")
+        earlier = self.shard - settings.ahead
+        if settings.keep or earlier < 0:
+            return super().requires()
+        return [*super().requires(), ExtractFeatures(**{**self.shared(), "shard": earlier})]
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "plans": registry.feature_set_named(self.feature_set).plans,
+            "decoding": config.settings("decoding").content(),
+            "ffmpeg": media.ffmpeg_version(),
+        }
+
+    def build(self, output: Output) -> None:
+        plans = registry.feature_set_named(self.feature_set).plans
+        acquired = self.input_path("acquired")
+        decoding.decode_shard(acquired, self.shard, plans, config.settings("decoding"), self.published, output)
+
+
+class ExtractFeatures(ShardTask):
+    """Features of every clip of one shard."""
+
+    schema = schemas.CLIP_FEATURES
+    folder = "clip_features"
+
+    def decoded(self) -> DecodeVideos:
+        return DecodeVideos(**self.shared(), shard=self.shard)
+
+    def inputs(self) -> dict[str, ArtefactTask]:
+        """The acquired videos: a decoded shard follows from them, and it may be gone by the time anyone asks."""
+        return {"acquired": self.acquired()}
+
+    def input_ids(self) -> dict[str, str]:
+        return {"acquired": self.acquired().shard_content(self.shard)}
+
+    def requires(self):
+        return [self.decoded()]
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "decoded": self.decoded().digest,
+            "extraction": config.settings("extraction").content(),
+            "weights": registry.weights_identity(self.feature_set, config.settings("weights")),
+        }
+
+    def build(self, output: Output) -> None:
+        from extractors import base
+
+        settings = (config.settings("weights"), config.settings("extraction"))
+        base.extract(self.decoded().path(), self.feature_set, *settings, self.published, self.dataset, output)
+
+    def clean_up(self) -> None:
+        if not config.settings("decoding").keep:
+            self.decoded().output().remove()
+
+
+class PoolFeatures(FeatureTask):
+    """One feature pair per video: means over its clips."""
+
+    schema = schemas.VIDEO_FEATURES
+    folder = "video_features"
+
+    def inputs(self) -> dict[str, ArtefactTask]:
+        return {str(k): ExtractFeatures(**self.shared(), shard=k) for k in range(self.shards())}
+
+    def build(self, output: Output) -> None:
+        pooling.pool([task.path() for task in self.inputs().values()], output)

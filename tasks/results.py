@@ -1,0 +1,124 @@
+"""Report and RunBenchmark: tables, pictures and the one task that asks for all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import luigi
+from luigi.configuration import get_config
+
+from extractors import registry as extractor_registry
+from model import registry as method_registry
+from pipeline import report, schemas
+from pipeline.errors import SettingsError
+from pipeline.h5 import Output
+from tasks import config, console
+from tasks.base import ArtefactTask, one_line_errors
+from tasks.curate import CurateSplit
+from tasks.features import FeatureTask
+from tasks.training import Evaluate
+
+
+def names(text: str) -> list[str]:
+    """-> the parts of 'a, b', without repetitions, in their order."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+class ResultsTask(FeatureTask):
+    """A task about several feature sets, methods and seeds: comma lists, or ``all``."""
+
+    methods = luigi.Parameter(default="avca", description="comma list, 'all' (the paper's eight) or 'ablations'")
+    seeds = luigi.Parameter(default="0", description="comma list of whole numbers")
+    stages = ("decode", "extract", "split", "benchmark", "train")
+
+    @classmethod
+    def normalise(cls, values: dict[str, Any]) -> None:
+        every = ",".join(extractor_registry.FEATURE_SETS)
+        feature_sets = names(every if values["feature_set"] == "all" else values["feature_set"])
+        methods = [each for name in names(values["methods"]) for each in method_registry.methods_named(name)]
+        for name in feature_sets:
+            extractor_registry.feature_set_named(name)
+        if not all(seed.isdigit() for seed in names(values["seeds"])):
+            raise SettingsError(f"seeds: found {values['seeds']!r}, expected whole numbers separated by commas")
+        if not (feature_sets and methods and names(values["seeds"])):
+            raise SettingsError("feature_set, methods and seeds: expected at least one of each")
+        values["methods"], values["seeds"] = ",".join(dict.fromkeys(methods)), ",".join(names(values["seeds"]))
+        values["feature_set"] = ""
+        ArtefactTask.normalise.__func__(cls, values)
+        values["feature_set"] = ",".join(feature_sets)
+
+    def evaluations(self) -> list[Evaluate]:
+        shared = self.shared()
+        return [
+            Evaluate(**{**shared, "feature_set": feature_set}, method=method, seed=int(seed))
+            for feature_set in names(self.feature_set)
+            for method in names(self.methods)
+            for seed in names(self.seeds)
+        ]
+
+    def name(self) -> str:
+        return f"{self.feature_set}-{self.methods}".replace(",", "+")[:100]
+
+
+class Report(ResultsTask):
+    """Tables and an HTML page over all evaluations."""
+
+    schema = schemas.REPORT
+    folder = "report"
+
+    def inputs(self) -> dict[str, ArtefactTask]:
+        return {f"{e.feature_set}-{e.method}-{e.seed}": e for e in self.evaluations()}
+
+    def settings(self) -> dict[str, Any]:
+        return {"report": config.settings("report")}
+
+    def page(self) -> Path:
+        return self.path().with_suffix("") / "index.html"
+
+    def build(self, output: Output) -> None:
+        entries = []
+        for task in self.evaluations():
+            split = CurateSplit(**{**self.shared(), "feature_set": task.feature_set})
+            above = task.inputs()
+            entries.append(report.ReportEntry(
+                benchmark=above["benchmark"].path(), stage1=above["stage1"].path(), stage2=above["stage2"].path(),
+                scores=task.path(), split=split.path(),
+                facts={**task.param_kwargs, "published": sorted(task.published)},
+            ))
+        report.build_report(entries, config.settings("report"), output)
+
+
+class RunBenchmark(ResultsTask, luigi.WrapperTask):
+    """The whole line, from videos to the report."""
+
+    schema = schemas.REPORT
+    folder = "report"
+    videos = luigi.Parameter(default="", description="for dataset folder: the folder with one sub-folder per class")
+    not_in_digest = ("digest", "shard", "videos")
+
+    @classmethod
+    def normalise(cls, values: dict[str, Any]) -> None:
+        if values["videos"]:
+            get_config().set("folder", "videos", str(Path(values["videos"]).expanduser().resolve()))
+        super().normalise(values)
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        with one_line_errors():
+            console.tell_result_of(self)
+
+    def report(self) -> Report:
+        return Report(**self.shared(), methods=self.methods, seeds=self.seeds)
+
+    def inputs(self) -> dict[str, ArtefactTask]:
+        return {"report": self.report()}
+
+    def complete(self) -> bool:
+        return self.report().complete()
+
+    def output(self) -> list:
+        return []
+
+    def run(self) -> None:
+        """Nothing to do: the report is what was asked for."""

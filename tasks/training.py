@@ -1,0 +1,95 @@
+"""TrainStage1, TrainStage2 and Evaluate: the two-stage protocol of one method with one seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import luigi
+
+from model import registry
+from pipeline import schemas
+from pipeline.h5 import Output
+from tasks import config
+from tasks.base import ArtefactTask
+from tasks.curate import BuildBenchmark
+from tasks.features import FeatureTask
+
+
+class MethodTask(FeatureTask):
+    """A task about one method, trained with one seed."""
+
+    method = luigi.Parameter(default="avca", description="a method or ablation of model/registry.py")
+    seed = luigi.IntParameter(default=0, description="of initial weights, batches and dropout")
+    stages = ("decode", "extract", "split", "benchmark", "train")
+
+    @classmethod
+    def normalise(cls, values: dict[str, Any]) -> None:
+        registry.method_named(values["method"])
+        super().normalise(values)
+
+    def trained(self) -> dict[str, Any]:
+        return {**self.shared(), "method": self.method, "seed": self.seed}
+
+    def benchmark(self) -> BuildBenchmark:
+        return BuildBenchmark(**self.shared())
+
+    def spec(self):
+        return registry.spec(self.method, self.dataset, self.feature_set, self.seed, config.settings("training"))
+
+    def settings(self) -> dict[str, Any]:
+        return {"spec": self.spec().content()}
+
+    def name(self) -> str:
+        return f"{self.feature_set}-{self.method}-seed{self.seed}"
+
+    def checkpoint(self) -> Path:
+        return self.path().with_suffix(".checkpoint")
+
+
+class TrainStage1(MethodTask):
+    """Trains on the training subset and picks the epoch and the calibration on the validation subsets."""
+
+    schema = schemas.STAGE1
+    folder = "stage1"
+
+    def inputs(self) -> dict[str, ArtefactTask]:
+        return {"benchmark": self.benchmark()}
+
+    def build(self, output: Output) -> None:
+        from model import stages
+
+        stages.train_stage1(self.input_path("benchmark"), self.spec(), self.published, output, self.checkpoint())
+
+
+class TrainStage2(MethodTask):
+    """Trains anew on training and validation subsets, for as many epochs as stage 1 picked."""
+
+    schema = schemas.STAGE2
+    folder = "stage2"
+
+    def inputs(self) -> dict[str, ArtefactTask]:
+        return {"benchmark": self.benchmark(), "stage1": TrainStage1(**self.trained())}
+
+    def build(self, output: Output) -> None:
+        from model import stages
+
+        paths = (self.input_path("benchmark"), self.input_path("stage1"))
+        stages.train_stage2(*paths, self.spec(), self.published, output, self.checkpoint())
+
+
+class Evaluate(MethodTask):
+    """Scores on the test subsets, with the calibration from validation."""
+
+    schema = schemas.SCORES
+    folder = "scores"
+
+    def inputs(self) -> dict[str, ArtefactTask]:
+        trained = self.trained()
+        return {"benchmark": self.benchmark(), "stage1": TrainStage1(**trained), "stage2": TrainStage2(**trained)}
+
+    def build(self, output: Output) -> None:
+        from model import evaluation
+
+        paths = (self.input_path(name) for name in ("benchmark", "stage1", "stage2"))
+        evaluation.evaluate(*paths, self.spec(), self.published, output)
