@@ -7,7 +7,7 @@ docs/reproduction.md explains every row, with its effect.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -126,12 +126,14 @@ def relevant(stages: Iterable[str], feature_set: str = "", method: str = "") -> 
     )
 
 
-def canonical(published: frozenset[str], names: frozenset[str]) -> tuple[str, str]:
+def canonical(
+    published: frozenset[str], names: frozenset[str], protocols: Sequence[str] = PROTOCOLS
+) -> tuple[str, str]:
     """-> (protocol, overrides) that says what ``published`` means for ``names``, in one way only.
 
     Two requests that differ in rows that do not matter to an artefact get the same answer, hence the same task.
     """
     follow, differ = published & names, names - published
-    if len(follow) > len(differ):
+    if "reference" in protocols and len(follow) > len(differ):
         return "reference", ",".join(f"{name}=corrected" for name in sorted(differ))
     return "corrected", ",".join(f"{name}=published" for name in sorted(follow))

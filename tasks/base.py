@@ -124,7 +124,7 @@ class ArtefactTask(luigi.Task):
             overrides = [item.strip() for item in values["deviations"].split(",") if item.strip()]
             published = deviations.resolve(protocol, overrides)
             names = deviations.relevant(cls.stages, values.get("feature_set", ""), values.get("method", ""))
-            values["protocol"], values["deviations"] = deviations.canonical(published, names)
+            values["protocol"], values["deviations"] = deviations.canonical(published, names, dataset.protocols)
 
     def compute_digest(self) -> str:
         parameters = {n: self.__dict__[n] for n, _ in self.get_params() if n not in self.not_in_digest}

@@ -46,6 +46,9 @@ def test_canonical_form_is_unique_and_means_the_same():
     assert canonical(everything, names) == ("reference", "")
     assert canonical(frozenset(), names) == ("corrected", "")
     assert canonical(everything - {"label_order"}, names) == ("reference", "")
+    assert canonical(frozenset({"selavi_short", "selavi_windows", "audio_start"}), names, ("corrected",)) == (
+        "corrected", "audio_start=published,selavi_short=published,selavi_windows=published",
+    )
     for published in (frozenset({"selavi_windows"}), everything - {"audio_start"}):
         protocol, overrides = canonical(published, names)
         assert resolve(protocol, overrides.split(",") if overrides else []) & names == published & names
