@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.parity_group import Group
-from model.baselines.fvaegan import FvaeganSettings, Networks, Updates, generator_loss, latent
+from model.baselines.fvaegan_networks import FvaeganSettings, Networks, Updates, generator_loss, latent
 
 TOLERANCE = 1e-9
 GRADIENT_TOLERANCE = 1e-7

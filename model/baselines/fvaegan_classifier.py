@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.baselines.fvaegan import ClassBalanced, FvaeganSettings, Generator, normalise
+from model.baselines.fvaegan_networks import ClassBalanced, FvaeganSettings, Generator, normalise
 
 WEIGHT_DEVIATION = 0.02
 GENERATION_ROWS = 4096
@@ -51,7 +51,7 @@ class Synthetic:
     rows: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        width = self.generator.MLP["L1"].out_features
+        width = self.generator.features
         if len(self.noise) * width * self.noise.element_size() <= self.cache_bytes:
             index = torch.arange(len(self.noise), device=self.noise.device)
             self.rows = torch.cat([self.make(part) for part in index.split(GENERATION_ROWS)])
@@ -169,7 +169,7 @@ def train(
 
     Cross-entropy, Adam at ``classifier_learning_rate``, weights from N(0, 0.02^2), biases 0.
     """
-    width = pool.synthetic.generator.MLP["L1"].out_features
+    width = pool.synthetic.generator.features
     device, dtype = pool.labels.device, pool.synthetic.noise.dtype
     weight = WEIGHT_DEVIATION * torch.randn(len(classes), width, generator=random, device=device, dtype=dtype)
     bias = torch.zeros(len(classes), device=device, dtype=dtype)

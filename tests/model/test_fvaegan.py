@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import golden_fvaegan
+from model.baselines import fvaegan_classifier
+from model.baselines import fvaegan_networks as parts
+from model.baselines.fvaegan import NetworkTrainer
+from model.baselines.fvaegan_classifier import Pool, Rows, Synthetic
+from model.baselines.fvaegan_networks import ClassBalanced, Critic, FvaeganSettings, Generator
+from pipeline.errors import SettingsError
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "fvaegan"
+SMALL = FvaeganSettings(
+    batch_size=16, latent_size=8, encoder_size=12, generator_size=16, critic_size=16,
+    synthetic_per_class=20, classifier_epochs=4, classifier_batch_size=32,
+)
+DEFECTS = frozenset({"fvaegan_defects"})
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def rows_and_labels(count=90, classes=5, audio=6, video=10):
+    random = seeded(1)
+    labels = torch.arange(count) % classes
+    centre = torch.rand(classes, audio + video, generator=random)
+    x = (centre[labels] + 0.2 * torch.rand(count, audio + video, generator=random)).float()
+    vectors = parts.normalise(torch.randn(classes + 3, 300, generator=random))
+    return Rows(x[:, :audio], x[:, audio:]), labels, vectors
+
+
+def trainer(published=frozenset(), settings=SMALL, seed=3):
+    rows, labels, vectors = rows_and_labels()
+    return NetworkTrainer(rows, labels, vectors, settings, frozenset(published), seeded(seed))
+
+
+def test_two_updates_agree_with_the_golden_numbers():
+    groups = golden_fvaegan.compare_file(GOLDEN / "set_a" / "fvaegan.npz", GOLDEN)
+    assert {group.name for group in groups} == {f"fvaegan {name}" for name in ("forward", "loss", "gradient", "params")}
+    for group in groups:
+        assert group.compared > 20 and not group.ignored
+        assert group.deviation < group.tolerance, group
+    assert max(group.deviation for group in groups) < 1e-12
+
+
+def test_all_golden_files_of_the_reference_material_agree(reference_data):
+    files = sorted((reference_data / "goldens" / "trajectory").glob("set_*/fvaegan.npz"))
+    assert files
+    for path in files:
+        for group in golden_fvaegan.compare_file(path, path.parents[1]):
+            assert group.deviation < group.tolerance and not group.ignored, (path, group)
+
+
+def test_a_golden_folder_without_its_recipe_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"recipe.py: no such recipe"):
+        golden_fvaegan.load_recipe(tmp_path / "recipe.py")
+
+
+def test_parameter_count_is_the_released_one():
+    networks = parts.Networks(1024, 300, FvaeganSettings(), unpaired=True)
+    counts = {name: sum(p.numel() for p in child.parameters()) for name, child in networks.named_children()}
+    assert counts == {"E": 578_100, "G": 833_024, "D": 678_913, "D2": 525_313}
+
+
+@pytest.mark.parametrize("vector", [0, 7])
+def test_the_written_out_input_gradient_is_that_of_automatic_differentiation(vector):
+    torch.manual_seed(0)
+    critic = Critic(9, vector, 11).double()
+    torch.nn.init.normal_(critic.fc1.bias)
+    x = torch.randn(5, 9, dtype=torch.float64, requires_grad=True)
+    c = torch.randn(5, vector, dtype=torch.float64) if vector else None
+    (wanted,) = torch.autograd.grad(critic(x, c).sum(), x, create_graph=True)
+    found = critic.input_gradient(x, c)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
+    ours = torch.autograd.grad(found.norm(dim=1).sum(), [critic.fc1.weight, critic.fc2.weight])
+    theirs = torch.autograd.grad(wanted.norm(dim=1).sum(), [critic.fc1.weight, critic.fc2.weight])
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+def test_the_total_loss_weighs_its_terms_as_at_64_rows_whatever_the_batch():
+    rows, labels, vectors = rows_and_labels(count=64)
+    torch.manual_seed(0)
+    networks = parts.Networks(16, 300, SMALL, unpaired=False)
+    x, c = rows.take(torch.arange(64)), vectors[labels]
+    noise, code = torch.randn(64, 8), torch.randn(64, 8)
+    losses = [parts.generator_loss(networks, x, c, noise, code, SMALL, summed) for summed in (True, False)]
+    assert losses[0]["total"].item() == pytest.approx(64 * losses[1]["total"].item(), rel=1e-5)
+    twice = parts.generator_loss(networks, *(torch.cat((v, v)) for v in (x, c, noise, code)), SMALL, False)
+    assert twice["total"].item() == pytest.approx(losses[1]["total"].item(), rel=1e-5)
+
+
+def test_a_zero_row_stays_zero():
+    assert torch.equal(parts.normalise(torch.zeros(2, 3)), torch.zeros(2, 3))
+
+
+def test_draws_are_uniform_over_classes_then_over_their_rows():
+    labels = torch.tensor([7] * 2 + [4] * 50 + [9] * 8)
+    index = ClassBalanced.of(labels).draw(30_000, seeded())
+    drawn = labels[index]
+    for label in (4, 7, 9):
+        assert (drawn == label).float().mean().item() == pytest.approx(1 / 3, abs=0.02)
+    assert torch.bincount(index, minlength=60).min() > 0
+    assert (index == 0).float().mean().item() == pytest.approx(1 / 6, abs=0.02)
+
+
+@pytest.mark.parametrize(("field", "value", "expected"), [
+    ("batch_size", 0, "more than 0"), ("penalty_weight", -1.0, "0 or more"), ("second_moment", 1.0, "below 1"),
+])
+def test_settings_out_of_range_are_refused(field, value, expected):
+    with pytest.raises(SettingsError, match=rf"method fvaegan, {field}: found {value}, expected .*{expected}"):
+        FvaeganSettings(**{field: value})
+
+
+def test_synthetic_rows_are_the_same_with_and_without_room_to_keep_them():
+    torch.manual_seed(0)
+    generator = Generator(16, 300, 16, 8)
+    vectors = rows_and_labels()[2][:2]
+    kept = Synthetic.draw(generator, vectors, SMALL, seeded())
+    made = Synthetic(generator, vectors, kept.noise, kept.per_class, cache_bytes=0)
+    index = torch.tensor([3, 39, 20, 3])
+    assert kept.rows is not None and made.rows is None
+    torch.testing.assert_close(made.take(index), kept.take(index), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(kept.take(index).norm(dim=1), torch.ones(4))
+    assert kept.labels()[index].tolist() == [0, 1, 1, 0]
+
+
+def generalised_pool(settings=SMALL):
+    rows, labels, vectors = rows_and_labels()
+    torch.manual_seed(0)
+    synthetic = Synthetic.draw(Generator(16, 300, 16, 8), vectors[5:], settings, seeded())
+    seen = torch.tensor([10, 11, 12, 13, 14])
+    return fvaegan_classifier.pools(rows, seen[labels], seen, synthetic)
+
+
+def test_pools_number_training_classes_first_and_mix_real_with_synthetic_rows():
+    generalised, zero_shot = generalised_pool()
+    assert generalised.labels.tolist() == [i % 5 for i in range(90)] + [5] * 20 + [6] * 20 + [7] * 20
+    assert zero_shot.labels.tolist() == [0] * 20 + [1] * 20 + [2] * 20
+    index = torch.tensor([149, 3, 90])
+    assert generalised.real is not None
+    generated = generalised.synthetic.take(torch.tensor([59, 0]))
+    wanted = torch.stack((generated[0], generalised.real.take(torch.tensor([3]))[0], generated[1]))
+    torch.testing.assert_close(generalised.take(index), wanted)
+
+
+def test_classifier_batches_published_and_corrected():
+    generalised, _ = generalised_pool()
+    released = list(fvaegan_classifier.batches(generalised, True, SMALL, seeded()))
+    assert [len(batch) for batch in released[0]] == [20] * 7 + [10]
+    assert sorted(torch.cat(released[0]).tolist()) == list(range(150))
+    assert all(torch.equal(a, b) for a, b in zip(released[0], released[3], strict=True))
+    sound = list(fvaegan_classifier.batches(generalised, False, SMALL, seeded()))
+    assert [len(batch) for batch in sound[0]] == [32] * 5
+    assert not torch.equal(sound[0][0], sound[1][0])
+    drawn = torch.bincount(generalised.labels[torch.cat([batch for epoch in sound for batch in epoch])], minlength=8)
+    assert drawn.min() > 0.5 * drawn.float().mean()
+
+
+def test_a_classifier_learns_separable_rows():
+    _, zero_shot = generalised_pool()
+    rows = torch.eye(3).repeat_interleave(20, 0) + 0.01
+    zero_shot.synthetic.rows = torch.nn.functional.pad(rows, (0, 13))
+    settings = FvaeganSettings(classifier_epochs=100, synthetic_per_class=20, classifier_batch_size=32,
+                               classifier_learning_rate=0.05)
+    for defects in (True, False):
+        *_, last = fvaegan_classifier.train(zero_shot, torch.tensor([5, 6, 7]), defects, settings, seeded())
+        found = last.log_probabilities(Rows(rows[:, :1], torch.nn.functional.pad(rows[:, 1:], (0, 13))))
+        assert torch.equal(found.argmax(1), zero_shot.labels)
+        torch.testing.assert_close(found.exp().sum(1), torch.ones(60))
+
+
+def test_an_epoch_is_one_batch_published_and_all_of_them_corrected():
+    one, every = trainer({"fvaegan_batches"}), trainer()
+    assert one.epoch(12)[1:] == (1, 1)
+    assert every.epoch(12)[1:] == (12, 2)
+    assert not torch.equal(one.networks.G.MLP["L1"].weight, every.networks.G.MLP["L1"].weight)
+
+
+def test_the_defects_train_a_second_critic_and_change_the_generator():
+    published, corrected = trainer(DEFECTS), trainer()
+    assert published.networks.D2 is not None and corrected.networks.D2 is None
+    torch.testing.assert_close(published.networks.G.MLP["L1"].weight, corrected.networks.G.MLP["L1"].weight)
+    for one in (published, corrected):
+        one.epoch(10)
+    assert not torch.allclose(published.networks.G.MLP["L1"].weight, corrected.networks.G.MLP["L1"].weight)
+
+
+def test_networks_do_not_depend_on_the_global_generator_nor_touch_it():
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first = trainer().networks.state_dict()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(2)
+    second = trainer().networks.state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_trainer_continues_to_the_bit_from_its_state():
+    straight, stopped = trainer(), trainer()
+    straight.epoch(10)
+    straight.epoch(10)
+    stopped.epoch(10)
+    resumed = trainer(seed=99)
+    resumed.load(stopped.state())
+    resumed.epoch(10)
+    for key, value in straight.networks.state_dict().items():
+        assert torch.equal(value, resumed.networks.state_dict()[key]), key
+
+
+def test_a_loss_that_is_not_finite_stops_with_update_and_term():
+    broken = trainer()
+    with torch.no_grad():
+        broken.networks.E.linear_log_var.bias.fill_(200.0)
+    with pytest.raises(FloatingPointError, match=r"batch 4 of the epoch: loss term reconstruction is nan"):
+        broken.epoch(10)
+
+
+def test_generated_rows_come_nearer_to_the_rows_of_their_own_class_than_to_others():
+    settings = FvaeganSettings(synthetic_per_class=20, gan_weight=1e3)
+    rows, labels, vectors = rows_and_labels(count=200, audio=24, video=40)
+    one = NetworkTrainer(rows, labels, vectors, settings, frozenset(), seeded())
+    for _ in range(4):
+        one.epoch(100)
+    synthetic = Synthetic.draw(one.networks.G, vectors[:5], settings, seeded())
+    made = synthetic.take(torch.arange(100)).reshape(5, 20, -1).mean(1)
+    real = torch.stack([rows.take(torch.nonzero(labels == k)[:, 0]).mean(0) for k in range(5)])
+    distance = torch.cdist(made, real)
+    assert distance.diagonal().mean() < 0.7 * distance.mean()
+
+
+def test_pool_without_real_rows_reads_synthetic_ones_alone():
+    _, zero_shot = generalised_pool()
+    assert isinstance(zero_shot, Pool) and zero_shot.real is None
+    assert np.array_equal(zero_shot.take(torch.tensor([5])), zero_shot.synthetic.take(torch.tensor([5])))
