@@ -1,0 +1,91 @@
+"""What a dataset declares, and how it is cut into shards.
+
+A dataset is a page of declarations: one module with one ``Dataset``. It says what the dataset consists of, never what
+could be downloaded of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SHARD_SECONDS = 2500.0
+MINIMUM_SHARDS = 8
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video. ``start_s`` and ``end_s`` cut it from its source where that is longer; nan: all of it.
+
+    ``source``: an absolute path, or ``<scheme>:<key>``. ``group``: the recording it comes from.
+    """
+
+    id: str
+    class_name: str
+    source: str
+    group: str
+    start_s: float = math.nan
+    end_s: float = math.nan
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that a dataset is published as. ``sha256`` and ``bytes`` are empty and 0 where the publisher gives none.
+
+    ``kind``: ``archive`` (holds videos), ``annotations``, or ``page`` (for people).
+    """
+
+    url: str
+    kind: str
+    sha256: str = ""
+    bytes: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """``list_videos`` and ``count_videos`` get the dataset's settings (None where ``settings`` is None).
+
+    ``protocols``: allowed ones, the default first. ``nominal_s``: length of a typical video, for sizing shards.
+    ``fingerprint``: changes whenever ``list_videos`` would give something else for equal settings; "" if never.
+    ``text_labels`` (class -> text), ``roles`` (class -> one of ``schemas.ROLES``), ``subsets`` (video id -> one of
+    ``schemas.SUBSETS``) and ``overlaps`` (test classes that the pre-training of C3D and VGGish knew): what is published
+    about classes and videos. Empty where nothing is: a class is then labelled by the words of its name, and roles and
+    subsets are drawn.
+    """
+
+    name: str
+    title: str
+    citation: str
+    licence: str
+    protocols: tuple[str, ...]
+    nominal_s: float
+    settings: type | None
+    count_videos: Callable[[Any], int]
+    list_videos: Callable[[Any], list[Video]]
+    fingerprint: Callable[[Any], str] = lambda settings: ""
+    sources: tuple[Source, ...] = ()
+    text_labels: Callable[[], Mapping[str, str]] = dict
+    roles: Callable[[], Mapping[str, str]] = dict
+    subsets: Callable[[], Mapping[str, str]] = dict
+    overlaps: Callable[[], frozenset[str]] = frozenset
+    notes: tuple[str, ...] = field(default=())
+
+    def shards(self, settings: Any) -> int:
+        """-> number of shards, known without the manifest."""
+        return shard_count(self.count_videos(settings) * self.nominal_s)
+
+
+def shard_count(seconds: float) -> int:
+    """-> number of shards for that much video: at least 8, about 2,500 s or a little less in each.
+
+    Rounded up to 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, ...: a video more or less hardly ever changes the count, and
+    as long as it does not, it changes one shard only.
+    """
+    wanted = math.ceil(seconds / SHARD_SECONDS)
+    if wanted <= MINIMUM_SHARDS:
+        return MINIMUM_SHARDS
+    step = 2 ** ((wanted - 1).bit_length() - 3)
+    return math.ceil(wanted / step) * step
