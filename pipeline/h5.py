@@ -18,6 +18,7 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,11 +165,13 @@ class Output:
     """Where an artefact goes and what is known about it before it is made.
 
     ``attributes``: JSON-able facts: digest, settings, inputs (name -> content id), provenance.
+    ``started``: when the work began, on the monotonic clock; the artefact records how long it took.
     """
 
     path: Path
     schema: Schema
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
 
     @contextlib.contextmanager
     def create(self) -> Iterator[Writer]:
@@ -183,6 +186,7 @@ class Output:
                 yield writer
                 facts = {**self.attributes, **writer.attributes}
                 facts["schema"], facts["schema_version"] = self.schema.name, self.schema.version
+                facts["seconds"] = round(time.monotonic() - self.started, 3)
                 facts["content_sha256"] = writer.finish()
                 for key, value in facts.items():
                     file.attrs[key] = json.dumps(value, sort_keys=True)

@@ -49,6 +49,14 @@ ACQUIRED = Schema("acquired", 1, (
     Column("shard_content", "str", ("shard",), "sha256 over what decoding shard k depends on"),
 ))
 
+WEIGHTS = Schema("weights", 1, (
+    Column("slot", "str", ("slot",), "what the weights are for"),
+    Column("name", "str", ("slot",), "registered name or path of the file; generated: name of the recipe"),
+    Column("sha256", "str", ("slot",), "of the file, or of the generated tensors"),
+    Column("source", "str", ("slot",), "published, path or generated"),
+    Column("licence", "str", ("slot",), "of the weights"),
+))
+
 DECODED = Schema("decoded", 1, (
     Column("id", "str", ("video",), "the shard's videos, failed ones included"),
     Column("status", "str", ("video",), "ok or failed"),

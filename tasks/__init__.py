@@ -3,7 +3,7 @@
 from tasks import console
 from tasks.acquire import AcquireVideos, BuildManifest
 from tasks.curate import BuildBenchmark, CurateSplit, EmbedLabels
-from tasks.features import DecodeVideos, ExtractFeatures, PoolFeatures
+from tasks.features import DecodeVideos, ExtractFeatures, FetchWeights, PoolFeatures
 from tasks.results import Report, RunBenchmark
 from tasks.training import Evaluate, TrainStage1, TrainStage2
 
@@ -18,6 +18,7 @@ __all__ = [
     "EmbedLabels",
     "Evaluate",
     "ExtractFeatures",
+    "FetchWeights",
     "PoolFeatures",
     "Report",
     "RunBenchmark",

@@ -17,13 +17,13 @@ class BuildManifest(ArtefactTask):
     folder = "manifest"
 
     def settings(self) -> dict[str, Any]:
-        return config.dataset_settings(self.dataset)
+        return {"dataset": config.dataset_settings(self.dataset)}
 
     def input_ids(self) -> dict[str, str]:
-        return {"source": manifest.fingerprint(self.dataset, self.settings())}
+        return {"source": manifest.fingerprint(self.dataset, config.dataset_settings(self.dataset))}
 
     def build(self, output: Output) -> None:
-        manifest.build(self.dataset, self.settings(), output)
+        manifest.build(self.dataset, config.dataset_settings(self.dataset), output)
 
 
 class AcquireVideos(ArtefactTask):

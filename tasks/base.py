@@ -53,10 +53,15 @@ def forget() -> None:
     luigi.Task.clear_instance_cache()
 
 
+def lock_path(path: Path) -> Path:
+    """-> the file whose lock is the right to write ``path``."""
+    return path.with_name(f".{path.name}.lock")
+
+
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Hold the one right to write ``path`` on this machine; a dead holder's lock is gone with it."""
-    with open(path.with_name(f".{path.name}.lock"), "w") as handle:
+    with open(lock_path(path), "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -212,16 +217,18 @@ class ArtefactTask(luigi.Task):
     def clean_up(self) -> None:
         """Remove what nothing needs any more once this artefact is there."""
 
+    def identity(self) -> dict[str, Any]:
+        """-> all that the digest covers, and the digest."""
+        return provenance.plain({
+            "parameters": self.param_kwargs,
+            "settings": self.settings(),
+            "input_digests": {name: task.digest for name, task in self.inputs().items()},
+        })
+
     def attributes(self) -> dict[str, Any]:
         """-> facts that the artefact carries: identity, settings, inputs and environment."""
-        return {
-            "task": str(self),
-            "digest": self.digest,
-            "parameters": provenance.plain({n: getattr(self, n) for n, _ in self.get_params()}),
-            "settings": provenance.plain(self.settings()),
-            "inputs": self.input_ids(),
-            "provenance": provenance.environment(),
-        }
+        facts = {"task": str(self), "digest": self.digest, "inputs": self.input_ids()}
+        return {**facts, **self.identity(), "provenance": provenance.environment()}
 
     def tell(self, text: str, fraction: float) -> None:
         """Show progress in the scheduler's web page."""

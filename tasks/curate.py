@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from pipeline import benchmark, labels, schemas, splits
+from pipeline import benchmark, demo, labels, schemas, splits
 from pipeline.h5 import Output
 from tasks import config
 from tasks.acquire import BuildManifest
@@ -22,10 +23,13 @@ class EmbedLabels(ArtefactTask):
         return {"manifest": BuildManifest(dataset=self.dataset)}
 
     def settings(self) -> dict[str, Any]:
-        return {"labels": config.settings("labels"), **config.dataset_settings(self.dataset)}
+        return {"labels": config.content("labels"), "dataset": config.dataset_settings(self.dataset)}
 
     def build(self, output: Output) -> None:
-        labels.embed(self.input_path("manifest"), self.dataset, config.settings("labels"), output)
+        own = None
+        if self.dataset == "demo":
+            own = functools.partial(demo.write_word_vectors, seed=config.settings("demo").seed)
+        labels.embed(self.input_path("manifest"), self.dataset, config.settings("labels"), output, own)
 
 
 class CurateSplit(FeatureTask):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import luigi
@@ -10,7 +11,7 @@ from extractors import registry
 from pipeline import decoding, media, pooling, schemas
 from pipeline.datasets import dataset_named
 from pipeline.h5 import Output
-from tasks import config
+from tasks import config, devices
 from tasks.acquire import AcquireVideos
 from tasks.base import ArtefactTask
 
@@ -38,6 +39,27 @@ class FeatureTask(ArtefactTask):
 
     def name(self) -> str:
         return self.feature_set
+
+
+class FetchWeights(FeatureTask):
+    """The networks' weights, fetched, verified and loaded once before any decoding starts, not hours later."""
+
+    schema = schemas.WEIGHTS
+    folder = "weights"
+    stages = ("extract",)
+
+    def settings(self) -> dict[str, Any]:
+        weights = config.settings("weights")
+        return registry.weights_identity(self.feature_set, weights, self.published, self.dataset)
+
+    def build(self, output: Output) -> None:
+        from extractors import weights
+
+        loaded = weights.check(self.feature_set, config.settings("weights"), self.published, self.dataset)
+        with output.create() as file:
+            for column in ("name", "sha256", "source", "licence"):
+                file.write(column, [loaded[slot].get(column, "") for slot in sorted(loaded)])
+            file.write("slot", sorted(loaded))
 
 
 class ShardTask(FeatureTask):
@@ -69,14 +91,15 @@ class DecodeVideos(ShardTask):
         """The shard ``ahead`` places before this one comes first, so that few decoded shards exist at a time."""
         settings = config.settings("decoding")
         earlier = self.shard - settings.ahead
+        first = [*super().requires(), FetchWeights(**self.shared())]
         if settings.keep or earlier < 0:
-            return super().requires()
-        return [*super().requires(), ExtractFeatures(**{**self.shared(), "shard": earlier})]
+            return first
+        return [*first, ExtractFeatures(**{**self.shared(), "shard": earlier})]
 
     def settings(self) -> dict[str, Any]:
         return {
             "plans": registry.feature_set_named(self.feature_set).plans,
-            "decoding": config.settings("decoding").content(),
+            "decoding": config.content("decoding"),
             "ffmpeg": media.ffmpeg_version(),
         }
 
@@ -97,26 +120,31 @@ class ExtractFeatures(ShardTask):
 
     def inputs(self) -> dict[str, ArtefactTask]:
         """The acquired videos: a decoded shard follows from them, and it may be gone by the time anyone asks."""
-        return {"acquired": self.acquired()}
+        return {"acquired": self.acquired(), "weights": FetchWeights(**self.shared())}
 
     def input_ids(self) -> dict[str, str]:
-        return {"acquired": self.acquired().shard_content(self.shard)}
+        weights = self.inputs()["weights"].content_id()
+        return {"acquired": self.acquired().shard_content(self.shard), "weights": weights}
 
     def requires(self):
-        return [self.decoded()]
+        return [self.decoded(), self.inputs()["weights"]]
 
     def settings(self) -> dict[str, Any]:
-        return {
-            "decoded": self.decoded().digest,
-            "extraction": config.settings("extraction").content(),
-            "weights": registry.weights_identity(self.feature_set, config.settings("weights")),
-        }
+        return {"decoded": self.decoded().digest, "extraction": config.content("extraction")}
+
+    @property
+    def resources(self) -> dict[str, int]:
+        return devices.resources(config.settings("extraction").device)
 
     def build(self, output: Output) -> None:
         from extractors import base
 
-        settings = (config.settings("weights"), config.settings("extraction"))
-        base.extract(self.decoded().path(), self.feature_set, *settings, self.published, self.dataset, output)
+        settings = config.settings("extraction")
+        with devices.slot(settings.device) as device:
+            settings = dataclasses.replace(settings, device=device)
+            decoded = self.decoded().path()
+            weights = config.settings("weights")
+            base.extract(decoded, self.feature_set, weights, settings, self.published, self.dataset, output)
 
     def clean_up(self) -> None:
         if not config.settings("decoding").keep:

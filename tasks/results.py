@@ -36,7 +36,10 @@ class ResultsTask(FeatureTask):
     def normalise(cls, values: dict[str, Any]) -> None:
         every = ",".join(extractor_registry.FEATURE_SETS)
         feature_sets = names(every if values["feature_set"] == "all" else values["feature_set"])
-        methods = [each for name in names(values["methods"]) for each in method_registry.methods_named(name)]
+        lists = {"all": method_registry.MAIN_METHODS, "ablations": method_registry.ABLATIONS}
+        methods = [each for name in names(values["methods"]) for each in lists.get(name, (name,))]
+        for name in methods:
+            method_registry.check(name)
         for name in feature_sets:
             extractor_registry.feature_set_named(name)
         if not all(seed.isdigit() for seed in names(values["seeds"])):

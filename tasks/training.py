@@ -10,7 +10,7 @@ import luigi
 from model import registry
 from pipeline import schemas
 from pipeline.h5 import Output
-from tasks import config
+from tasks import config, devices
 from tasks.base import ArtefactTask
 from tasks.curate import BuildBenchmark
 from tasks.features import FeatureTask
@@ -25,7 +25,7 @@ class MethodTask(FeatureTask):
 
     @classmethod
     def normalise(cls, values: dict[str, Any]) -> None:
-        registry.method_named(values["method"])
+        registry.check(values["method"])
         super().normalise(values)
 
     def trained(self) -> dict[str, Any]:
@@ -35,10 +35,15 @@ class MethodTask(FeatureTask):
         return BuildBenchmark(**self.shared())
 
     def spec(self):
-        return registry.spec(self.method, self.dataset, self.feature_set, self.seed, config.settings("training"))
+        chosen = config.settings("training")
+        return registry.specification(self.method, self.dataset, self.feature_set, self.seed, chosen)
 
     def settings(self) -> dict[str, Any]:
-        return {"spec": self.spec().content()}
+        return {"spec": config.content("training", self.spec())}
+
+    @property
+    def resources(self) -> dict[str, int]:
+        return devices.resources(config.settings("training").device)
 
     def name(self) -> str:
         return f"{self.feature_set}-{self.method}-seed{self.seed}"

@@ -1,0 +1,292 @@
+"""Seeing and changing the state of a run: status, plan, why, remove, orphans. Nothing here builds anything."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from luigi.configuration import get_config
+from luigi.task_register import Register
+
+from pipeline import h5
+from pipeline.errors import ArtefactError, PipelineError, SettingsError
+from pipeline.progress import duration
+from tasks import config
+from tasks.base import ArtefactTask, lock_path
+from tasks.features import DecodeVideos, ExtractFeatures
+from tasks.results import RunBenchmark
+
+STATES = ("done", "to do", "running", "failed")
+
+
+def graph(root: ArtefactTask) -> list[ArtefactTask]:
+    """-> every task that ``root`` needs and itself, each once, inputs before what needs them."""
+    ordered: dict[str, ArtefactTask] = {}
+    stack = [(root, iter(root.requires()))]
+    entered = {root.task_id}
+    while stack:
+        task, above = stack[-1]
+        following = next((each for each in above if each.task_id not in entered), None)
+        if following is None:
+            ordered[task.task_id] = task
+            stack.pop()
+        else:
+            entered.add(following.task_id)
+            stack.append((following, iter(following.requires())))
+    return list(ordered.values())
+
+
+def state(task: ArtefactTask, memo: dict[str, bool]) -> str:
+    """-> one of STATES. A decoded shard that is gone is done if the features made from it are."""
+    if isinstance(task, DecodeVideos) and ExtractFeatures(**task.shared(), shard=task.shard).current(memo):
+        return "done"
+    if task.current(memo):
+        return "done"
+    if locked(task.path()):
+        return "running"
+    return "failed" if failure(task) else "to do"
+
+
+def locked(path: Path) -> bool:
+    """-> whether a process on this machine is making this artefact."""
+    try:
+        with open(lock_path(path)) as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def failure(task: ArtefactTask) -> str:
+    """-> the last line of the log of a task that failed, else empty."""
+    log = task.path().with_suffix(".log")
+    if not log.is_file():
+        return ""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return text.strip().splitlines()[-1] if "\nfailed after " in text else ""
+
+
+@dataclass
+class Group:
+    """Tasks of one kind: all shards of a feature set, or all seeds of a method."""
+
+    label: str
+    tasks: list[ArtefactTask] = field(default_factory=list)
+    states: Counter = field(default_factory=Counter)
+    stored_bytes: int = 0
+    seconds: list[float] = field(default_factory=list)
+    videos: int = 0
+    failures: Counter = field(default_factory=Counter)
+
+    def add(self, task: ArtefactTask, found: str) -> None:
+        self.tasks.append(task)
+        self.states[found] += 1
+        facts = task.output().facts() if found == "done" and task.path().is_file() else None
+        if facts:
+            self.stored_bytes += task.path().stat().st_size
+            self.seconds.append(facts["seconds"])
+            self.videos += facts.get("videos", 0)
+            self.failures.update(facts.get("failures", {}))
+
+    def seconds_left(self) -> float | None:
+        """-> seconds of work to do, from the mean of what is done; None if nothing is done to tell from."""
+        open_tasks = len(self.tasks) - self.states["done"]
+        if not open_tasks:
+            return 0.0
+        return open_tasks * sum(self.seconds) / len(self.seconds) if self.seconds else None
+
+
+def groups(root: ArtefactTask) -> list[Group]:
+    """-> the tasks of a run by kind, in flow order, with their states. One pass, one memo."""
+    memo: dict[str, bool] = {}
+    found: dict[str, Group] = {}
+    for task in graph(root):
+        if isinstance(task, RunBenchmark):
+            continue
+        parts = [type(task).__name__, getattr(task, "feature_set", ""), getattr(task, "method", "")]
+        label = " ".join(part for part in parts if part)
+        found.setdefault(label, Group(label)).add(task, state(task, memo))
+    return list(found.values())
+
+
+def size(count: float) -> str:
+    """-> '12.3 MB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def status(root: ArtefactTask) -> Iterator[str]:
+    """-> lines: done, to do, running and failed of each kind of task; videos; bytes; time left."""
+    kinds = groups(root)
+    yield f"{root.dataset}: artefacts under {Path(config.settings('paths').root).resolve()}"
+    yield f"{'':42}{'done':>9}{'to do':>8}{'running':>9}{'failed':>8}{'stored':>10}{'mean':>9}"
+    for kind in kinds:
+        counts = [kind.states[name] for name in STATES]
+        mean = f"{sum(kind.seconds) / len(kind.seconds):.1f} s" if kind.seconds else ""
+        share = f"{counts[0]}/{len(kind.tasks)}"
+        yield f"{kind.label:42}{share:>9}{counts[1] or '':>8}{counts[2] or '':>9}{counts[3] or '':>8}" \
+              f"{size(kind.stored_bytes):>10}{mean:>9}"
+    for kind in kinds:
+        if kind.label.startswith("ExtractFeatures") and kind.videos:
+            bad = ", ".join(f"{reason} {count}" for reason, count in sorted(kind.failures.items()))
+            total = sum(kind.failures.values())
+            yield f"{kind.label}: {kind.videos - total} videos with features, {total} failed{': ' + bad if bad else ''}"
+    for kind in kinds:
+        for task in kind.tasks:
+            if kind.states["failed"] and (reason := failure(task)) and not task.complete():
+                yield f"failed: {kind.label} {task.name()}: {reason}"
+    yield time_left(kinds)
+
+
+def time_left(kinds: list[Group]) -> str:
+    left = [kind.seconds_left() for kind in kinds]
+    unknown = [kind.label for kind, seconds in zip(kinds, left, strict=True) if seconds is None]
+    known = sum(seconds for seconds in left if seconds)
+    if not known and not unknown:
+        return "everything is done"
+    workers = get_config().getint("core", "workers", 1)
+    text = f"time left: about {duration(known / workers)} with {workers} workers"
+    return text + (f", not counting {', '.join(unknown)}, of which none is done yet" if unknown else "")
+
+
+def plan(root: ArtefactTask) -> Iterator[str]:
+    """-> lines: what a run would do and store, estimated from artefacts of the same kind, whatever their settings."""
+    experience = history()
+    total = 0.0
+    for kind in groups(root):
+        count = len(kind.tasks) - kind.states["done"]
+        if not count:
+            continue
+        family = kind.label.split()[0]
+        seconds, stored = experience.get(family, (None, None))
+        estimate = "no estimate: none was made here before"
+        if seconds is not None:
+            total += count * seconds
+            estimate = f"about {duration(count * seconds)} of one worker, {size(count * stored)}"
+        yield f"{kind.label}: {count} of {len(kind.tasks)}; {estimate}"
+    yield f"in all about {duration(total)} of one worker" if total else "nothing to estimate, or nothing to do"
+
+
+def history() -> dict[str, tuple[float, float]]:
+    """-> task family -> mean seconds and bytes of all its artefacts."""
+    seen: dict[str, list[tuple[float, int]]] = {}
+    for path in artefacts():
+        facts = try_facts(path)
+        if facts:
+            seen.setdefault(facts["task"].split("(")[0], []).append((facts["seconds"], path.stat().st_size))
+    return {
+        family: (sum(s for s, _ in rows) / len(rows), sum(b for _, b in rows) / len(rows))
+        for family, rows in seen.items()
+    }
+
+
+def artefacts() -> list[Path]:
+    """-> every artefact under the root, whatever made it."""
+    root = Path(config.settings("paths").root)
+    return sorted(path for path in root.glob("*/*/*.h5") if not path.name.startswith("."))
+
+
+def try_facts(path: Path) -> dict[str, Any] | None:
+    try:
+        facts = h5.facts(path)
+    except ArtefactError:
+        return None
+    return facts if "task" in facts else None
+
+
+def why(task: ArtefactTask) -> Iterator[str]:
+    """-> lines: why ``task`` would run: the settings or inputs that differ from the artefact that exists."""
+    facts = task.output().facts()
+    if task.complete():
+        yield f"{task.path()}: complete, it would not run"
+        return
+    if facts:
+        current = {name: above.current({}) for name, above in task.inputs().items()}
+        stale = [name for name, fine in current.items() if not fine]
+        if stale:
+            yield f"{task.path()}: exists, but its inputs have to run first: {', '.join(stale)}"
+        else:
+            yield from differences(facts["inputs"], task.input_ids(), "input")
+        return
+    yield f"{task.path()}: {'damaged' if task.path().is_file() else 'does not exist'}"
+    stem = f"{task.name()}-"
+    for other in sorted(task.path().parent.glob(f"{stem}*.h5"), key=os.path.getmtime, reverse=True):
+        found = try_facts(other)
+        if found and other != task.path():
+            yield f"compared with {other}:"
+            now = task.identity()
+            yield from differences(found["parameters"], now["parameters"], "parameter")
+            yield from differences(found["settings"], now["settings"], "setting")
+            yield from differences(found["input_digests"], now["input_digests"], "digest of input")
+            return
+
+
+def differences(before: Any, after: Any, what: str) -> Iterator[str]:
+    """-> lines 'setting a.b: found x, now y', field by field."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted({*before, *after}):
+            if before.get(key) != after.get(key):
+                name = f"{what} {key}" if " " not in what or what == "digest of input" else f"{what}.{key}"
+                yield from differences(before.get(key), after.get(key), name)
+    elif before != after:
+        yield f"  {what}: found {before}, now {after}"
+
+
+def files_of(path: Path) -> list[Path]:
+    """-> an artefact and what lies beside it: log, lock, checkpoint, the report's folder."""
+    beside = [path, path.with_suffix(".log"), path.with_suffix(".checkpoint"), path.with_suffix("")]
+    return [entry for entry in (*beside, lock_path(path)) if entry.exists()]
+
+
+def to_remove(root: ArtefactTask, stage: str, below: bool) -> list[Path]:
+    """-> files of the tasks of ``stage`` in the run; with ``below`` also of all that is made from them."""
+    ordered = graph(root)
+    chosen = {task.task_id for task in ordered if type(task).__name__ == stage}
+    if not chosen:
+        names = ", ".join(dict.fromkeys(type(task).__name__ for task in ordered))
+        raise SettingsError(f"stage {stage!r} is not part of this run; expected one of {names}")
+    if below:
+        for task in ordered:
+            above = {each.task_id for each in task.inputs().values()}
+            chosen |= {task.task_id} if above & chosen else set()
+    return [path for task in ordered if task.task_id in chosen for path in files_of(task.path())]
+
+
+def orphans() -> list[Path]:
+    """-> files of artefacts that no task makes under the present settings, and remains of dead or damaged writes."""
+    root = Path(config.settings("paths").root)
+    found = [*root.glob("*/*/*.h5.damaged"), *root.glob("*/*/.*.partial")]
+    for path in artefacts():
+        facts = try_facts(path)
+        if facts is None:
+            found.append(path)
+            continue
+        family = facts["task"].split("(")[0]
+        wanted = {name: value for name, value in facts["parameters"].items() if name != "digest"}
+        try:
+            current = Register.get_task_cls(family)(**wanted).path()
+        except (SystemExit, PipelineError, Exception):
+            current = None
+        if current is None or current.resolve() != path.resolve():
+            found += files_of(path)
+    return found
+
+
+def delete(paths: list[Path]) -> None:
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def total_bytes(path: Path) -> int:
+    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file()) if path.is_dir() else path.stat().st_size
