@@ -1,0 +1,275 @@
+"""What an extractor is, and the only loop that feeds one.
+
+The loop is the same for all: consecutive clips of a decoded shard, whatever video they belong to, in batches of fixed
+size; a thread reads the next batches from the file and copies them to the device while the network computes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from extractors import registry
+from extractors.settings import ExtractionSettings, WeightsSettings
+from extractors.weights import Store
+from pipeline import h5, schemas
+from pipeline.errors import ArtefactError, PipelineError, SettingsError
+from pipeline.progress import Progress
+
+# Column of a decoded shard that holds the clips of each modality.
+CLIPS = {"video": "video/frames", "audio": "audio/samples"}
+
+
+class Extractor(nn.Module):
+    """A network with what goes before and after it: clips in, one float32 row of ``registry`` width per clip out.
+
+    A row depends on its own clip only. Subclasses set ``network`` in ``__init__(store, published, dataset)`` and define
+    ``prepare``; ``finish`` where the network's output is not yet the feature. All three run on the clips' device.
+    """
+
+    network: nn.Module
+
+    def prepare(self, clips: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Decoded clips (B, ...) and the number of real frames of each (B,), None: all -> input of the network."""
+        raise NotImplementedError
+
+    def finish(self, features: Tensor) -> Tensor:
+        """Output of the network -> features (B, width) float32."""
+        return features.to(torch.float32)
+
+    def forward(self, clips: Tensor, valid: Tensor | None = None) -> Tensor:
+        return self.finish(self.network(self.prepare(clips, valid)))
+
+
+def build(name: str, store: Store, published: frozenset[str], dataset: str) -> Extractor:
+    """-> the extractor of this name, on the CPU, in evaluation mode. Raises SettingsError, WeightsError."""
+    return registry.load(name)(store, published, dataset).eval()
+
+
+def device_of(settings: ExtractionSettings) -> torch.device:
+    """-> the device that [extraction] device means here. Raises SettingsError where it is not there."""
+    if settings.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(settings.device)
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise SettingsError(
+                f"[extraction] device: found {settings.device}, but this machine has {count} CUDA devices; "
+                "expected one of them, cpu or auto"
+            )
+    return device
+
+
+@contextlib.contextmanager
+def arithmetic(device: torch.device, settings: ExtractionSettings) -> Iterator[None]:
+    """Fixed threads, and on a GPU float32 as asked: exact without TF32, fast with it. Restores what was set before."""
+    threads, matmul = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
+    fast = settings.precision == "fast"
+    torch.set_num_threads(settings.threads)
+    torch.backends.cuda.matmul.allow_tf32 = fast
+    try:
+        with (
+            torch.inference_mode(),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=fast),
+        ):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cuda.matmul.allow_tf32 = matmul
+
+
+def place(extractor: Extractor, device: torch.device, settings: ExtractionSettings) -> Extractor:
+    """-> the extractor on its device; with precision fast its convolutions are stored channels-last."""
+    extractor = extractor.to(device)
+    if settings.precision == "fast":
+        volumes = any(isinstance(layer, nn.Conv3d) for layer in extractor.network.modules())
+        layout = torch.channels_last_3d if volumes else torch.channels_last
+        extractor.network.to(memory_format=layout)  # type: ignore[call-overload]
+    return extractor
+
+
+def compute(extractor: Extractor, clips: Tensor, valid: Tensor | None, settings: ExtractionSettings) -> Tensor:
+    """-> features (B, width) float32 on the clips' device. To be called under ``arithmetic``."""
+    x = extractor.prepare(clips, valid)
+    if settings.precision == "exact":
+        return extractor.finish(extractor.network(x))
+    x = x.contiguous(memory_format=torch.channels_last_3d if x.ndim == 5 else torch.channels_last)
+    with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=x.device.type == "cuda"):
+        features = extractor.network(x)
+    return extractor.finish(features.to(torch.float32))
+
+
+Batch = tuple[Tensor, Tensor | None, "torch.cuda.Event | None"]
+
+
+def batches(
+    read: Callable[[int, int], tuple[np.ndarray, np.ndarray | None]],
+    count: int,
+    size: int,
+    device: torch.device,
+    ahead: int,
+) -> Generator[Batch, None, None]:
+    """Yield (clips, valid, ready) of rows [0, size), [size, 2 size), ... of ``count``, on ``device``.
+
+    A thread reads and copies at most ``ahead`` batches before they are asked for. On a GPU it copies from pinned memory
+    on a stream of its own; ``ready`` is the event after which a batch may be used.
+    """
+    ready: queue.Queue = queue.Queue(maxsize=ahead)
+    stop = threading.Event()
+
+    def put(item) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Full):
+                return ready.put(item, timeout=0.1)
+
+    def work() -> None:
+        try:
+            stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+            for start in range(0, count, size):
+                if stop.is_set():
+                    return
+                put(to_device(*read(start, min(start + size, count)), device, stream))
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def to_device(clips: np.ndarray, valid: np.ndarray | None, device: torch.device, stream) -> Batch:
+    """-> the batch on its device, with the event that says when it has arrived (None on the CPU)."""
+    tensors = [None if array is None else torch.from_numpy(array) for array in (clips, valid)]
+    if stream is None:
+        return tensors[0], tensors[1], None  # type: ignore[return-value]
+    with torch.cuda.stream(stream):
+        moved = [None if each is None else each.pin_memory().to(device, non_blocking=True) for each in tensors]
+        return moved[0], moved[1], stream.record_event()  # type: ignore[return-value]
+
+
+def features(
+    extractor: Extractor,
+    read: Callable[[int, int], tuple[np.ndarray, np.ndarray | None]],
+    count: int,
+    batch_clips: int,
+    settings: ExtractionSettings,
+) -> Iterator[np.ndarray]:
+    """Yield rows (b, width) float32 for clips [0, count), batch by batch.
+
+    ``read(start, stop)`` -> clips and real frames per clip (or None) of these rows. The extractor has to be on its
+    device (``place``) and the caller under ``arithmetic``. Memory: the batches in flight, whatever ``count`` is.
+    """
+    device = next(extractor.network.parameters()).device
+    waiting: Tensor | None = None
+    for clips, valid, ready in batches(read, count, batch_clips, device, settings.prefetch_batches):
+        if ready is not None:
+            stream = torch.cuda.current_stream(device)
+            ready.wait(stream)
+            for each in (clips, valid):
+                if each is not None:  # its memory belongs to the copying stream
+                    each.record_stream(stream)
+        rows = compute(extractor, clips, valid, settings)
+        # Fetch a batch only when the next one is under way, so that the device never waits for the host.
+        if waiting is not None:
+            yield waiting.cpu().numpy()
+        waiting = rows
+    if waiting is not None:
+        yield waiting.cpu().numpy()
+
+
+def extract(
+    decoded: Path,
+    feature_set: str,
+    weights: WeightsSettings,
+    settings: ExtractionSettings,
+    published: frozenset[str],
+    dataset: str,
+    output: h5.Output,
+) -> None:
+    """Decoded shard (schemas.DECODED) -> features of all its clips (schemas.CLIP_FEATURES).
+
+    Failed videos have no clips and keep their reason. Attributes tell what was loaded (``weights``: slot -> name,
+    sha256, source) and where it ran (``device``). Raises ArtefactError where the shard was decoded for another feature
+    set, WeightsError and SettingsError as ``build`` and ``device_of``, PipelineError for a feature that is not finite.
+    """
+    started = time.monotonic()
+    store = Store(weights.resolved(dataset))
+    device = device_of(settings)
+    names = registry.feature_set_named(feature_set).extractors
+    with h5.read(decoded, schemas.DECODED) as shard, output.create() as file, arithmetic(device, settings):
+        for column in ("id", "status", "reason", "detail"):
+            file.write(column, shard[column])
+        clips = {}
+        for modality, name in names.items():
+            make = functools.partial(build, name, store, published, dataset)
+            clips[modality] = _extract_modality(shard, file, modality, name, make, device, settings)
+        device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        file.attributes.update(
+            weights=store.loaded,
+            extractors=names,
+            precision=settings.precision,
+            device=device_name,
+            clips=clips,
+            seconds=time.monotonic() - started,
+        )
+
+
+def _extract_modality(
+    shard: h5.Artefact,
+    file: h5.Writer,
+    modality: str,
+    name: str,
+    make: Callable[[], Extractor],
+    device: torch.device,
+    settings: ExtractionSettings,
+) -> int:
+    """Write one modality's group; -> its number of clips. The network is made only if there are clips."""
+    line = registry.entry(name)
+    column = CLIPS[modality]
+    count, *shape = shard.file[column].shape
+    if tuple(shape) != line.clip:
+        raise ArtefactError(
+            f"{shard.path}: clips of {column} have shape {tuple(shape)}, expected {line.clip} for {name}; "
+            "the shard was decoded for another feature set"
+        )
+    for each in ("offsets", "start_s", "stop_s"):
+        file.write(f"{modality}/{each}", shard[f"{modality}/{each}"])
+    file.append(f"{modality}/features", np.empty((0, line.width), np.float32))
+    if not count:
+        return 0
+
+    def read(start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
+        valid = shard.rows("video/frames_valid", start, stop) if modality == "video" else None
+        return shard.rows(column, start, stop), valid
+
+    extractor = place(make(), device, settings)
+    done = 0
+    with Progress(f"extract {name}", count, "clips") as progress:
+        for rows in features(extractor, read, count, settings.batch_clips(modality), settings):
+            if not np.isfinite(rows).all():
+                raise PipelineError(
+                    f"{shard.path}: {name} gave features that are not finite for clips {done} to "
+                    f"{done + len(rows) - 1}; expected numbers: check the weights and, with precision fast, try exact"
+                )
+            file.append(f"{modality}/features", rows)
+            done += len(rows)
+            progress.advance(len(rows))
+    return count

@@ -1,0 +1,55 @@
+"""From decoded crops to what the video networks expect. Batched, on the device that the crops are on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SELAVI_MEAN, SELAVI_DEVIATION = 0.45, 0.225
+# Kinetics statistics in the order R, G, B; the published code applies them to channels in the order B, G, R.
+KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
+KINETICS_DEVIATION = (0.22803, 0.22145, 0.216989)
+# Datasets whose published C3D features saw a photographic negative (the colours wrapped, modulo 256).
+NEGATED = ("ucf", "vggsound")
+
+
+def channels_first(frames: Tensor) -> Tensor:
+    """(B, T, H, W, 3) -> (B, 3, T, H, W) float32, same values."""
+    return frames.permute(0, 4, 1, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
+
+
+def selavi_frames(frames: Tensor) -> Tensor:
+    """RGB crops (B, 30, 112, 112, 3), uint8 or float32 0..255 -> (B, 3, 30, 112, 112) float32, /255, -0.45, /0.225."""
+    return channels_first(frames).div_(255).sub_(SELAVI_MEAN).div_(SELAVI_DEVIATION)
+
+
+def negative(frames: Tensor) -> Tensor:
+    """uint8 -> uint8, ``(256 - v) mod 256``: 0 stays 0, all else is a photographic negative.
+
+    What the published scripts for UCF and VGGSound did to colours when a float image 0..255 was multiplied by 255 and
+    cast to uint8.
+    """
+    return torch.where(frames == 0, frames, 255 - frames + 1)
+
+
+def c3d_frames(
+    frames: Tensor, valid: Tensor, published_colour: bool, negated: bool, published_scale: bool
+) -> Tensor:
+    """RGB crops (B, 16, 112, 112, 3) uint8 and real frames per clip (B,) -> (B, 3, 16, 112, 112) float32.
+
+    ``published_colour``: channels B, G, R instead of R, G, B. ``negated``: the colours wrapped (``negative``).
+    ``published_scale``: /255, minus Kinetics mean, by its deviation, whatever the channel order; else 0..255.
+    Frames from ``valid`` on are padding: 0.0 in the scale of the result (the mean colour, if ``published_scale``).
+    """
+    if negated:
+        frames = negative(frames)
+    if published_colour:
+        frames = frames.flip(-1)
+    x = channels_first(frames)
+    if published_scale:
+        shape = (1, 3, 1, 1, 1)
+        mean = torch.tensor(KINETICS_MEAN, device=x.device).view(shape)
+        deviation = torch.tensor(KINETICS_DEVIATION, device=x.device).view(shape)
+        x = x.div_(255).sub_(mean).div_(deviation)
+    real = torch.arange(x.shape[2], device=x.device) < valid.to(x.device).view(-1, 1)  # (B, 16)
+    return x.mul_(real.view(len(x), 1, -1, 1, 1))

@@ -1,0 +1,131 @@
+"""The file-level function: from a decoded shard to clip features."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from extractors import base
+from extractors.settings import ExtractionSettings, WeightsSettings
+from pipeline import h5, schemas
+from pipeline.errors import ArtefactError, PipelineError, SettingsError
+
+GENERATED = WeightsSettings(source="generated")
+SETTINGS = ExtractionSettings(device="cpu")
+
+
+def run(path, output, feature_set="c3d_vggish", settings=SETTINGS, published=frozenset(), dataset="demo"):
+    made = h5.Output(output, schemas.CLIP_FEATURES)
+    base.extract(path, feature_set, GENERATED, settings, published, dataset, made)
+    return h5.facts(output)
+
+
+def test_features_of_a_shard(shard, tmp_path):
+    decoded = shard("c3d_vggish", [2, 0, 1])
+    facts = run(decoded, tmp_path / "features.h5")
+    with h5.read(tmp_path / "features.h5", schemas.CLIP_FEATURES) as file, h5.read(decoded, schemas.DECODED) as source:
+        assert file["video/features"].shape == (3, 4096)
+        assert file["audio/features"].shape == (3, 128)
+        for column in ("id", "status", "reason", "detail", "video/offsets", "video/start_s", "audio/stop_s"):
+            assert (file[column] == source[column]).all()
+        assert file["reason"].tolist() == ["", "too_short", ""]
+        assert file["video/offsets"].tolist() == [0, 2, 2, 3]
+    assert set(facts["weights"]) == {"c3d", "vggish"}
+    assert facts["weights"]["c3d"]["source"] == "generated"
+    assert len(facts["weights"]["c3d"]["sha256"]) == 64
+    assert facts["clips"] == {"video": 3, "audio": 3}
+    assert facts["device"] == "cpu"
+
+
+def test_equal_shards_give_equal_bits(shard, tmp_path):
+    decoded = shard("c3d_vggish", [1, 1])
+    first = run(decoded, tmp_path / "a.h5")
+    again = run(decoded, tmp_path / "b.h5", settings=replace(SETTINGS, prefetch_batches=1))
+    assert first["content_sha256"] == again["content_sha256"]
+
+
+def test_shard_without_any_clip(shard, tmp_path):
+    run(shard("c3d_vggish", [0, 0]), tmp_path / "features.h5")
+    with h5.read(tmp_path / "features.h5", schemas.CLIP_FEATURES) as file:
+        assert file["video/features"].shape == (0, 4096)
+        assert file["audio/features"].shape == (0, 128)
+        assert file["id"].tolist() == ["video-0", "video-1"]
+
+
+def test_shard_of_another_feature_set(shard, tmp_path):
+    with pytest.raises(ArtefactError, match=r"expected \(30, 112, 112, 3\) for selavi_video; the shard was"):
+        run(shard("c3d_vggish", [1]), tmp_path / "features.h5", feature_set="selavi")
+    assert not (tmp_path / "features.h5").exists()
+
+
+def test_features_that_are_not_finite(shard, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "compute", lambda extractor, clips, *_: torch.full((len(clips), 4096), float("nan")))
+    with pytest.raises(PipelineError, match="c3d gave features that are not finite for clips 0 to 1"):
+        run(shard("c3d_vggish", [2]), tmp_path / "features.h5")
+
+
+def test_device_that_is_not_there():
+    with pytest.raises(SettingsError, match="found cuda:99, but this machine has"):
+        base.device_of(replace(SETTINGS, device="cuda:99"))
+
+
+def test_arithmetic_leaves_torch_as_it_was():
+    before = torch.get_num_threads(), torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    with base.arithmetic(torch.device("cpu"), replace(SETTINGS, threads=2, precision="fast")):
+        assert torch.get_num_threads() == 2
+        assert torch.backends.cudnn.allow_tf32
+        assert torch.is_inference_mode_enabled()
+    assert before == (torch.get_num_threads(), torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+
+
+class Counting:
+    """A reader that knows how many batches were asked for."""
+
+    def __init__(self, fail_at: int = -1):
+        self.reads = 0
+        self.fail_at = fail_at
+
+    def __call__(self, start: int, stop: int):
+        self.reads += 1
+        if self.reads == self.fail_at:
+            raise OSError("the disk is gone")
+        return np.arange(start, stop, dtype=np.float32), None
+
+
+def test_batches_are_read_ahead_by_a_bounded_number():
+    read = Counting()
+    stream = base.batches(read, 1000, 10, torch.device("cpu"), ahead=2)
+    next(stream)
+    time.sleep(0.3)
+    # One handed out, two waiting, one in the thread's hands.
+    assert read.reads <= 4
+    stream.close()
+    assert read.reads <= 5
+
+
+def test_batches_have_fixed_composition():
+    got = [clips.tolist() for clips, _, _ in base.batches(Counting(), 5, 2, torch.device("cpu"), ahead=1)]
+    assert got == [[0, 1], [2, 3], [4]]
+
+
+def test_an_error_of_the_reading_thread_arrives():
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(base.batches(Counting(fail_at=2), 100, 10, torch.device("cpu"), ahead=2))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"device": "gpu"}, r"\[extraction\] device: found 'gpu', expected auto, cpu, cuda or cuda:<index>"),
+        ({"precision": "half"}, r"\[extraction\] precision: found 'half', expected exact or fast"),
+        ({"threads": 0}, r"\[extraction\] threads: found 0, expected 1 or more"),
+        ({"video_batch_clips": 0}, r"\[extraction\] video_batch_clips: found 0"),
+    ],
+)
+def test_settings_are_checked(values, message):
+    with pytest.raises(SettingsError, match=message):
+        ExtractionSettings(**values)
