@@ -20,12 +20,12 @@ from pathlib import Path
 
 from luigi.cmdline_parser import CmdlineParser
 
-import tasks
 from pipeline.errors import PipelineError
-from tasks import operate
+from tasks import console, operate
 from tasks.base import ArtefactTask
 
 POLL_S = 5.0
+NOT_RUN = 25  # luigi.cfg: [retcode] not_run
 
 
 def requested(words: list[str]) -> list[str]:
@@ -58,23 +58,21 @@ def run_until_done(words: list[str]) -> int:
     """
     with CmdlineParser.global_instance(["--module", "tasks", *words]) as parser:
         task = parser.get_task_obj()
-    idle = 0
+    fruitless = 0
     while True:
-        before = len([group for group in operate.groups(task) if group.states["done"] < len(group.tasks)]), done(task)
-        command = [sys.executable, "-m", "luigi", "--module", "tasks", *words, "--worker-keep-alive", "true"]
+        before = done(task)
+        command = [sys.executable, "-m", "luigi", "--module", "tasks", *words, "--worker-keep-alive"]
         code = subprocess.run(command, check=False).returncode
         if task.complete():
             return 0
-        idle = 0 if done(task) > before[1] else idle + 1
-        if idle >= 2 and code not in (0, NOT_RUN):
-            return code or 1
+        fruitless = 0 if done(task) > before else fruitless + 1
+        if fruitless >= 2 and code not in (0, NOT_RUN):
+            return code
         time.sleep(POLL_S)
 
 
-NOT_RUN = 25
-
-
 def done(task: ArtefactTask) -> int:
+    """-> number of finished tasks of the run."""
     return sum(group.states["done"] for group in operate.groups(task))
 
 
@@ -111,7 +109,7 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    tasks.console.forget_result()
+    console.forget_result()
     try:
         sys.exit(main(sys.argv[1:]))
     except PipelineError as error:

@@ -142,6 +142,11 @@ def check() -> None:
     _checked.add(id(found))
 
 
+def forget_check() -> None:
+    """Look at the configuration again; tests call it when they change it."""
+    _checked.clear()
+
+
 def suggestion(word: str, known) -> str:
     near = get_close_matches(word, known, 1)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"

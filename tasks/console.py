@@ -73,6 +73,13 @@ def failed(task: ArtefactTask, error: BaseException) -> None:
 
 
 _asked: list[RunBenchmark] = []
+_tell = True
+
+
+def forget_result() -> None:
+    """Say nothing at the end: this process only looks."""
+    global _tell
+    _tell = False
 
 
 def tell_result_of(task: RunBenchmark) -> None:
@@ -83,7 +90,7 @@ def tell_result_of(task: RunBenchmark) -> None:
 
 
 def tell(process: int) -> None:
-    if os.getpid() != process:
+    if os.getpid() != process or not _tell:
         return
     report = _asked[0].report()
     if report.complete():

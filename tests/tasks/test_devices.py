@@ -39,7 +39,8 @@ def test_each_holder_gets_its_own(two_gpus):
 
 
 def test_a_killed_holder_frees_its_slot(two_gpus):
-    script = f"import fcntl, os, signal; h = open({str(devices.lock_file(0))!r}, 'a'); fcntl.flock(h, fcntl.LOCK_EX); " \
+    lock = str(devices.lock_file(0))
+    script = f"import fcntl, os, signal; h = open({lock!r}, 'a'); fcntl.flock(h, fcntl.LOCK_EX); " \
              "os.kill(os.getpid(), signal.SIGKILL)"
     subprocess.run([sys.executable, "-c", script], check=False)
     with devices.slot("auto") as device:

@@ -1,0 +1,183 @@
+"""Identity and completeness of tasks, on a chain of three small ones."""
+
+from __future__ import annotations
+
+import luigi
+import pytest
+
+from pipeline import h5
+from pipeline.errors import DamagedArtefact
+from pipeline.h5 import Column, Schema
+from tasks import base
+from tasks.base import ArtefactTask, UsageError
+
+SCHEMA = Schema("toy", 1, (Column("value", "int64", (), ""),))
+FACTS = {"source": "1", "setting": 0}
+
+
+class Toy(ArtefactTask):
+    schema = SCHEMA
+    folder = "toy"
+    calls: list[str] = []
+
+    def build(self, output):
+        self.calls.append(type(self).__name__)
+        values = []
+        for task in self.inputs().values():
+            with h5.read(task.path(), SCHEMA) as file:
+                values.append(int(file["value"]))
+        with output.create() as file:
+            file.write("value", sum(values) + self.own())
+
+    def own(self):
+        return 0
+
+    def name(self):
+        return type(self).__name__
+
+
+class First(Toy):
+    def input_ids(self):
+        return {"source": FACTS["source"]}
+
+    def own(self):
+        return int(FACTS["source"]) % 10
+
+
+class Second(Toy):
+    shard = luigi.IntParameter(default=0)
+
+    def inputs(self):
+        return {"first": First()}
+
+    def settings(self):
+        return {"setting": FACTS["setting"]}
+
+    def name(self):
+        return f"second-{self.shard}"
+
+
+class Third(Toy):
+    def inputs(self):
+        return {str(k): Second(shard=k) for k in range(2)}
+
+
+@pytest.fixture(autouse=True)
+def fresh(configure):
+    Toy.calls.clear()
+    FACTS.update(source="1", setting=0)
+    base.forget()
+
+
+def run(task):
+    """Depth first, as the scheduler would; -> names of the tasks that ran."""
+    before = len(Toy.calls)
+
+    def visit(each):
+        if not each.complete():
+            for above in each.requires():
+                visit(above)
+            each.run()
+            assert each.complete()
+
+    visit(task)
+    return Toy.calls[before:]
+
+
+def test_a_run_makes_everything_once_and_a_second_nothing():
+    assert run(Third()) == ["First", "Second", "Second", "Third"]
+    assert run(Third()) == []
+
+
+def test_shards_share_a_digest_and_have_files_of_their_own():
+    assert Second(shard=0).digest == Second(shard=1).digest
+    assert Second(shard=0).path() != Second(shard=1).path()
+
+
+def test_a_setting_renames_what_depends_on_it_and_keeps_the_rest():
+    run(Third())
+    old = Third().path()
+    first = First().path()
+    FACTS["setting"] = 1
+    base.forget()
+    assert First().path() == first
+    assert Third().path() != old
+    assert run(Third()) == ["Second", "Second", "Third"]
+    assert old.is_file()
+
+
+def test_a_deleted_artefact_is_made_again_alone():
+    run(Third())
+    content = Second(shard=1).content_id()
+    Second(shard=1).path().unlink()
+    assert not Third().complete()
+    assert run(Third()) == ["Second"]
+    assert Second(shard=1).content_id() == content
+
+
+def test_a_changed_input_is_noticed_to_the_end():
+    run(Third())
+    FACTS["source"] = "2"
+    assert not Third().complete()
+    assert run(Third()) == ["First", "Second", "Second", "Third"]
+
+
+def test_an_input_with_equal_content_changes_nothing_below():
+    run(Third())
+    FACTS["source"] = "11"
+    assert run(Third()) == ["First"]
+
+
+def test_a_damaged_artefact_counts_as_absent(caplog):
+    run(Third())
+    path = Second(shard=0).path()
+    path.write_bytes(path.read_bytes()[:500])
+    assert not Third().complete()
+    assert run(Third()) == ["Second"]
+
+
+def test_damage_found_while_reading_is_set_aside(monkeypatch):
+    run(Second())
+
+    def broken(self, output):
+        raise DamagedArtefact(First().path(), "a flipped byte")
+
+    monkeypatch.setattr(Third, "build", broken)
+    with pytest.raises(DamagedArtefact, match="a flipped byte"):
+        run(Third())
+    assert not First().path().exists()
+    assert First().path().with_name(First().path().name + ".damaged").exists()
+    monkeypatch.undo()
+
+
+def test_a_foreign_digest_is_refused():
+    with pytest.raises(UsageError, match="found digest 0000, expected .*; this host's settings differ"):
+        First(digest="0000")
+
+
+def test_an_unknown_dataset_is_one_line():
+    with pytest.raises(UsageError, match="error: dataset 'demmo' is unknown.*did you mean 'demo'"):
+        First(dataset="demmo")
+
+
+def test_the_log_tells_settings_and_what_went_wrong(monkeypatch, capsys):
+    def broken(self, output):
+        raise ValueError("no such number")
+
+    monkeypatch.setattr(First, "build", broken)
+    with pytest.raises(ValueError, match="no such number"):
+        First().run()
+    log = First().path().with_suffix(".log").read_text()
+    assert "settings:" in log
+    assert "failed after" in log
+    assert "ValueError: no such number" in log
+    said = capsys.readouterr().err
+    assert "FAILED First demo First: ValueError: no such number" in said
+    assert str(First().path().with_suffix(".log")) in said
+
+
+def test_two_runs_at_once_do_the_work_once(monkeypatch):
+    run(First())
+    calls = len(Toy.calls)
+    First().run()
+    assert len(Toy.calls) == calls
