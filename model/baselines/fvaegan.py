@@ -1,4 +1,4 @@
-"""Training of f-VAEGAN-D2: epochs of its networks, and what is selected after each of them.
+"""f-VAEGAN-D2 (Xian et al., CVPR 2019) on joint audio-visual features, as a method of the two-stage protocol.
 
 How it maps on the two stages:
 
@@ -11,111 +11,294 @@ How it maps on the two stages:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from model.baselines.fvaegan_classifier import Rows
-from model.baselines.fvaegan_networks import ClassBalanced, FvaeganSettings, Networks, Updates
+from model import metrics
+from model.baselines.fvaegan_classifier import Classifier, Rows, Synthetic, pools, train
+from model.baselines.fvaegan_networks import FvaeganSettings, Networks, normalise
+from model.baselines.fvaegan_trainer import TERMS, NetworkTrainer
+from model.protocol import Benchmark, Fit, History, Scores, SearchSpace, Stage, State
+from model.settings import Spec
+from pipeline.errors import ArtefactError
+from pipeline.progress import Progress
 
-TERMS = ("critic", "critic_penalty", "reconstruction", "divergence", "generator_real", "generator_fake")
+FAR = 1e9
+
+
+@dataclass(frozen=True)
+class Features:
+    """A benchmark's arrays as tensors on one device: ``audio``, ``video``, ``vectors`` (C, 300), ``labels`` (N)."""
+
+    audio: Tensor
+    video: Tensor
+    vectors: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, benchmark: Benchmark, device: torch.device) -> Features:
+        arrays = (benchmark.audio, benchmark.video, benchmark.class_vector)
+        audio, video, vectors = (torch.from_numpy(np.ascontiguousarray(a, np.float32)).to(device) for a in arrays)
+        return cls(audio, video, vectors, torch.from_numpy(benchmark.class_index.astype(np.int64)).to(device))
+
+    def rows(self, rows: np.ndarray) -> Rows:
+        return Rows(self.audio, self.video, torch.from_numpy(rows.astype(np.int64)).to(self.audio.device))
 
 
 @dataclass
-class NetworkTrainer:
-    """The networks, their optimisers, and epochs of training on one set of rows.
+class Course:
+    """What a stage has come to: epochs so far, and state and beta of the epoch that is kept."""
 
-    ``labels`` (N): row of ``vectors`` (classes, 300) of each training row. ``published`` decides:
+    history: History = field(default_factory=lambda: History(terms=TERMS))
+    state: dict[str, Tensor] = field(default_factory=dict)
+    epoch: int = -1
+    beta: float = 0.0
 
-    * ``fvaegan_batches``: an epoch is one critic and one generator update on one batch, whatever ``batches`` says;
-      otherwise a critic update for each batch, each with its own rows and noise, and a generator update after every
-      ``critic_updates``-th, on its rows.
-    * ``fvaegan_defects``: the VAE term summed over the batch, the critics' noise used again for the generator, and D2
-      trained although nothing uses it. Otherwise weighting as at 64 rows, fresh noise, no D2 (inductive f-VAEGAN).
+    def record(self, terms: list[float], rate: float, evaluation: metrics.Evaluation | None) -> None:
+        """Append an epoch. ``loss``: the generator's, per row: reconstruction and divergence."""
+        history = self.history
+        history.loss.append(terms[2] + terms[3])
+        history.term.append(terms)
+        history.learning_rate.append(rate)
+        found = evaluation.at_best() if evaluation else dict.fromkeys(metrics.MEASURES, math.nan)
+        for measure in metrics.MEASURES:
+            getattr(history, measure).append(100 * found[measure])
+        history.calibration.append(evaluation.beta if evaluation else math.nan)
+
+    def keep_if_best(self, state: dict[str, Tensor], evaluation: metrics.Evaluation) -> None:
+        """Keep the last recorded epoch if its HM is greater than that of every earlier one (the first always)."""
+        values = self.history.harmonic_mean
+        if all(values[-1] > value for value in values[:-1]):
+            self.state, self.epoch, self.beta = state, len(values) - 1, evaluation.beta
+
+
+class FVAEGAN:
+    """f-VAEGAN-D2 as a method. Distances are negative log-probabilities, so that calibrated stacking works on them.
+
+    Corrected, beta is searched on validation as for the other methods: an extension of the baseline, because real and
+    synthetic rows are never equally easy. ``fvaegan_defects`` published: no calibration, beta 0.
     """
 
-    rows: Rows
-    labels: Tensor
-    vectors: Tensor
-    settings: FvaeganSettings
-    published: frozenset[str]
-    random: torch.Generator
-    updates: Updates = field(init=False)
+    outputs: ClassVar[tuple[str, ...]] = ("softmax",)
+    calibrated: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        defects = "fvaegan_defects" in self.published
-        width = self.rows.audio.shape[1] + self.rows.video.shape[1]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**31, (1,), generator=self.random, device=self.random.device)))
-            networks = Networks(width, self.vectors.shape[1], self.settings, unpaired=defects)
-        networks = networks.to(self.vectors.device, self.vectors.dtype)
-        self.updates = Updates(networks, self.settings, summed=defects)
-        self.sampler = ClassBalanced.of(self.labels)
+    def __init__(self, spec: Spec, published: frozenset[str]):
+        self.spec, self.published = spec, published
+        self.defects = "fvaegan_defects" in published
+        self.select = "fvaegan_selection" in published
+        self.betas = np.zeros(1) if self.defects else metrics.BETAS
+        self.settings = FvaeganSettings(
+            batch_size=spec.batch_size, learning_rate=spec.learning_rate, classifier_learning_rate=spec.learning_rate,
+            synthetic_per_class=spec.synthetic_per_class,
+        )
 
-    @property
-    def networks(self) -> Networks:
-        return self.updates.networks
+    def fit(self, benchmark: Benchmark, stage: Stage, generator: torch.Generator, checkpoint: Path | None) -> Fit:
+        """Train one stage (module docstring). The history of stage 2 has accuracies only where they select (published).
 
-    def epoch(self, batches: int) -> tuple[list[float], int, int]:
-        """Train one epoch. -> (mean of each of TERMS, critic updates, generator updates).
-
-        Terms are per batch row: the VAE's are divided by the batch size. Raises FloatingPointError with the batch and
-        the term if one is not finite.
+        Raises ArtefactError for negative features, FloatingPointError with epoch, batch and term for a loss that is not
+        finite. The same state of ``generator`` on the same kind of device gives the same numbers.
         """
-        one = "fvaegan_batches" in self.published
-        critic, generator = [], []
-        for number in range(1 if one else batches):
-            index = self.sampler.draw(self.settings.batch_size, self.random)
-            x, c = self.rows.take(index), self.vectors[self.labels[index]]
-            noise = self._normal(len(x))
-            losses = self.updates.critics(x, c, noise, self._uniform(len(x)), self._second_mix(len(x)))["D"]
-            critic.append(torch.stack((losses["total"], losses["penalty"])).detach())
-            if one or (number + 1) % self.settings.critic_updates == 0:
-                if "fvaegan_defects" not in self.published:
-                    noise = self._normal(len(x))
-                last = self.updates.generator(x, c, noise, self._normal(len(x)))
-                vae = torch.stack((last["reconstruction"], last["divergence"])) / len(x)
-                generator.append(torch.cat((vae, torch.stack((last["r_mean"], last["f_mean"])))).detach())
-        tables = [_table(critic, 2), _table(generator, 4)]
-        turns = [number for number in range(batches) if (number + 1) % self.settings.critic_updates == 0]
-        raise_if_not_finite(tables, [list(range(len(critic))), [0] if one else turns])
-        return torch.cat([table.mean(0) for table in tables]).tolist(), len(critic), len(generator)
+        check_rows(benchmark, stage.rows)
+        features = Features.of(benchmark, device_of(self.spec.device))
+        trainer = self.trainer(features, stage, generator)
+        alone = stage.number == 2 and not self.select
+        space = stage.test if stage.number == 2 else stage.validation
+        epochs = stage.chosen_epoch + 1 if alone else self.spec.epochs
+        key = f"{benchmark.content} {self.spec} {sorted(self.published)} {stage.number} {stage.chosen_epoch}"
+        course = restore(checkpoint, key, trainer)
+        with Progress(f"fvaegan stage {stage.number}", epochs, "epochs") as progress:
+            progress.advance(len(course.history.loss))
+            for epoch in range(len(course.history.loss), epochs):
+                terms = self.train_epoch(trainer, epoch)
+                found = None
+                if not alone:
+                    pair = self.classifiers(trainer, features, stage.classes, space.unseen, space)
+                    found = self.evaluation(pair, features, space)
+                course.record(terms, self.spec.learning_rate, found)
+                if found is not None:
+                    course.keep_if_best(state_of(trainer.networks, *pair), found)
+                save(checkpoint, key, trainer, course)
+                progress.advance()
+        if alone:
+            pair = self.classifiers(trainer, features, stage.classes, space.unseen, None)
+            course.state, course.epoch = state_of(trainer.networks, *pair), epochs - 1
+        state = {name: value.cpu().numpy() for name, value in course.state.items()}
+        calibrations = {self.outputs[0]: course.beta} if stage.number == 1 else {}
+        return Fit(state, course.history, course.epoch, calibrations)
 
-    def state(self) -> dict:
-        """-> everything that a restart needs, as tensors and numbers."""
-        return {"updates": self.updates.state(), "random": self.random.get_state()}
+    def trainer(self, features: Features, stage: Stage, generator: torch.Generator) -> NetworkTrainer:
+        rows = features.rows(stage.rows)
+        return NetworkTrainer(
+            rows, features.labels[rows.rows], features.vectors, self.settings, self.published, generator
+        )
 
-    def load(self, state: Mapping) -> None:
-        self.updates.load(state["updates"])
-        self.random.set_state(state["random"])
+    def train_epoch(self, trainer: NetworkTrainer, epoch: int) -> list[float]:
+        try:
+            return trainer.epoch(self.spec.batches_per_epoch)[0]
+        except FloatingPointError as error:
+            raise FloatingPointError(f"fvaegan, epoch {epoch}, {error}") from error
 
-    def _normal(self, rows: int) -> Tensor:
-        return torch.randn(rows, self.settings.latent_size, generator=self.random, device=self.vectors.device,
-                           dtype=self.vectors.dtype)
+    def classifiers(
+        self, trainer: NetworkTrainer, features: Features, seen: np.ndarray, unseen: np.ndarray,
+        space: SearchSpace | None,
+    ) -> tuple[Classifier, Classifier]:
+        """-> (generalised, zero-shot), trained on a new synthetic set of the classes ``unseen``.
 
-    def _uniform(self, rows: int) -> Tensor:
-        return torch.rand(rows, 1, generator=self.random, device=self.vectors.device, dtype=self.vectors.dtype)
+        ``space``: where a published selection evaluates them after each of their epochs; the last epoch is taken
+        otherwise, and wherever there is no ``space``.
+        """
+        device, random = features.audio.device, trainer.random
+        of_seen, of_unseen = (torch.from_numpy(np.sort(ids)).to(device) for ids in (seen, unseen))
+        synthetic = Synthetic.draw(trainer.networks.G, features.vectors[of_unseen], self.settings, random)
+        generalised, zero_shot = pools(trainer.rows, trainer.labels, of_seen, synthetic)
+        outputs = torch.cat((of_seen, of_unseen))
+        one = train(generalised, outputs, self.defects, self.settings, random)
+        two = train(zero_shot, of_unseen, self.defects, self.settings, random)
+        if space is None or not self.select:
+            return last_of(one), last_of(two)
+        rows, targets = features.rows(space.rows), features.labels[features.rows(space.rows).rows].cpu().numpy()
+        return (
+            best_of(one, lambda classifier: self.harmonic_mean(classifier, rows, targets, space)),
+            best_of(two, lambda classifier: zero_shot_accuracy(classifier, rows, targets, space)),
+        )
 
-    def _second_mix(self, rows: int) -> Tensor | None:
-        return None if self.networks.D2 is None else self._uniform(rows)
+    def harmonic_mean(self, classifier: Classifier, rows: Rows, targets: np.ndarray, space: SearchSpace) -> float:
+        found = metrics.evaluate(distances_to(classifier, rows, space.classes), targets, space.seen, space.unseen,
+                                 self.betas)
+        return found.at_best()["harmonic_mean"]
+
+    def evaluation(
+        self, pair: tuple[Classifier, Classifier], features: Features, space: SearchSpace
+    ) -> metrics.Evaluation:
+        rows = features.rows(space.rows)
+        generalised, zero_shot = (distances_to(classifier, rows, space.classes) for classifier in pair)
+        return metrics.evaluate(generalised, features.labels[rows.rows].cpu().numpy(), space.seen, space.unseen,
+                                self.betas, zero_shot)
+
+    def scores(
+        self, state: State, audio: np.ndarray, video: np.ndarray, class_vectors: np.ndarray, classes: Sequence[int]
+    ) -> Scores:
+        """Distances of ``audio`` (N, Da) and ``video`` (N, Dv) to the class ids ``classes`` (C).
+
+        ``embedding``: the unit rows [audio, video]; ``label_embedding``: the unit row that G makes of a class vector
+        and no noise. Raises ArtefactError if a class has no output in the trained classifiers.
+        """
+        rows = Rows.of_all(torch.from_numpy(np.ascontiguousarray(audio, np.float32)),
+                           torch.from_numpy(np.ascontiguousarray(video, np.float32)))
+        pair = [classifier_of(state, name) for name in ("generalised", "zero_shot")]
+        wanted = np.asarray(classes)
+        stray = np.setdiff1d(wanted, pair[0].classes.numpy())
+        if len(stray):
+            raise ArtefactError(
+                f"method fvaegan: found class {stray[0]} among the classes to score, expected some of the "
+                f"{len(pair[0].classes)} that its classifiers were trained for; train this stage again"
+            )
+        generalised, zero_shot = (distances_to(classifier, rows, wanted) for classifier in pair)
+        networks = Networks(rows.width, class_vectors.shape[1], self.settings, unpaired=self.defects)
+        networks.load_state_dict({name: torch.from_numpy(np.asarray(state[name])) for name in networks.state_dict()})
+        vectors = torch.from_numpy(np.ascontiguousarray(class_vectors, np.float32))
+        with torch.no_grad():
+            labels = normalise(networks.G(vectors.new_zeros(len(vectors), self.settings.latent_size), vectors))
+        embedding = rows.take(torch.arange(len(rows)))
+        return Scores({self.outputs[0]: generalised}, embedding.numpy(), labels.numpy(), zero_shot)
 
 
-def _table(values: list[Tensor], terms: int) -> Tensor:
-    return torch.stack(values).double().cpu() if values else torch.full((1, terms), float("nan"), dtype=torch.float64)
+def check_rows(benchmark: Benchmark, rows: np.ndarray) -> None:
+    """Raise ArtefactError at the first negative feature: a binary cross-entropy has no such target."""
+    for name in ("audio", "video"):
+        bad = (getattr(benchmark, name)[rows] < 0).any(axis=1)
+        if bad.any():
+            raise ArtefactError(
+                f"{benchmark.where}: found a negative {name} feature of {benchmark.id[rows[bad.argmax()]]} "
+                f"({bad.sum()} such videos), expected 0 or more, because the reconstruction loss of fvaegan is a "
+                "binary cross-entropy; use another method for these features"
+            )
 
 
-def raise_if_not_finite(tables: list[Tensor], batches: list[list[int]]) -> None:
-    """``tables``: (updates, terms) of critics and generator; ``batches``: in which batch each update was."""
-    found = []
-    names = iter(TERMS)
-    for table, numbers in zip(tables, batches, strict=True):
-        terms = [next(names) for _ in range(table.shape[1])]
-        bad = torch.nonzero(~torch.isfinite(table)) if numbers else torch.empty(0)
-        if len(bad):
-            update, term = bad[0].tolist()
-            found.append((numbers[update], f"loss term {terms[term]} is {table[update, term].item()}"))
-    if found:
-        batch, what = min(found)
-        raise FloatingPointError(f"batch {batch} of the epoch: {what}")
+def device_of(name: str) -> torch.device:
+    """-> the device of that name; ``auto``: a GPU if there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def save(path: Path | None, key: str, trainer: NetworkTrainer, course: Course) -> None:
+    """Leave what a restart needs at ``path`` (complete or absent), if there is one."""
+    if path is None:
+        return
+    content = {"key": key, "trainer": trainer.state(), "history": vars(course.history), "state": course.state,
+               "epoch": course.epoch, "beta": course.beta}
+    sibling = path.with_name(path.name + ".partial")
+    sibling.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, sibling)
+    os.replace(sibling, path)
+
+
+def restore(path: Path | None, key: str, trainer: NetworkTrainer) -> Course:
+    """-> the course to take up again, with the trainer as it was; a new one if ``path`` holds none of this training."""
+    if path is None or not path.is_file():
+        return Course()
+    content = torch.load(path, map_location=trainer.vectors.device, weights_only=True)
+    if content["key"] != key:
+        return Course()
+    trainer.load(content["trainer"])
+    history = History(**{**content["history"], "terms": TERMS})
+    return Course(history, content["state"], content["epoch"], content["beta"])
+
+
+def last_of(classifiers: Iterator[Classifier]) -> Classifier:
+    *_, last = classifiers
+    return last.copy()
+
+
+def best_of(classifiers: Iterator[Classifier], value: Callable[[Classifier], float]) -> Classifier:
+    """-> the one with the largest value, the last of them if several have it (released behaviour)."""
+    best, kept = -math.inf, None
+    for classifier in classifiers:
+        found = value(classifier)
+        if found >= best:
+            best, kept = found, classifier.copy()
+    assert kept is not None
+    return kept
+
+
+def distances_to(classifier: Classifier, rows: Rows, classes: np.ndarray) -> np.ndarray:
+    """-> (N, C) negative log-probabilities; FAR for classes without an output (the seen ones of a zero-shot one)."""
+    known = classifier.classes.cpu().numpy()
+    found = -classifier.log_probabilities(rows).cpu().numpy()
+    out = np.full((len(found), len(classes)), FAR, np.float32)
+    order = np.argsort(known)
+    at = np.searchsorted(known, classes, sorter=order).clip(max=len(known) - 1)
+    has = known[order[at]] == classes
+    out[:, has] = found[:, order[at[has]]]
+    return out
+
+
+def zero_shot_accuracy(classifier: Classifier, rows: Rows, targets: np.ndarray, space: SearchSpace) -> float:
+    """-> mean recall over the unseen classes."""
+    predicted = space.unseen[distances_to(classifier, rows, space.unseen).argmin(axis=1)]
+    of_unseen = np.isin(targets, space.unseen)
+    return float(metrics.mean_of(metrics.recalls(predicted[of_unseen], targets[of_unseen], space.unseen)))
+
+
+def state_of(networks: Networks, generalised: Classifier, zero_shot: Classifier) -> dict[str, Tensor]:
+    """-> a copy of everything that predicts or could be trained further, by name."""
+    state = {name: value.detach().clone() for name, value in networks.state_dict().items()}
+    for name, classifier in (("generalised", generalised), ("zero_shot", zero_shot)):
+        state |= {f"{name}.classes": classifier.classes, f"{name}.weight": classifier.weight,
+                  f"{name}.bias": classifier.bias}
+    return state
+
+
+def classifier_of(state: State, name: str) -> Classifier:
+    parts = (state[f"{name}.{part}"] for part in ("classes", "weight", "bias"))
+    classes, weight, bias = (torch.from_numpy(np.array(part)) for part in parts)
+    return Classifier(classes.long(), weight.float(), bias.float())

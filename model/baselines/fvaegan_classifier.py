@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.baselines.fvaegan_networks import ClassBalanced, FvaeganSettings, Generator, normalise
+from model.baselines.fvaegan_networks import FvaeganSettings, Generator, normalise
+from model.samplers import ClassBalanced
 
 WEIGHT_DEVIATION = 0.02
 GENERATION_ROWS = 4096
@@ -23,17 +24,30 @@ GENERATION_ROWS = 4096
 
 @dataclass(frozen=True)
 class Rows:
-    """Joint feature rows of videos, made on demand: audio (N, Da) and video (N, Dv) stay apart and are held once."""
+    """Joint feature rows of videos, made on demand: audio (M, Da) and video (M, Dv) stay apart and are held once.
+
+    ``rows`` (N): which of the M videos these are; row i is video ``rows[i]``.
+    """
 
     audio: Tensor
     video: Tensor
+    rows: Tensor
+
+    @classmethod
+    def of_all(cls, audio: Tensor, video: Tensor) -> Rows:
+        return cls(audio, video, torch.arange(len(audio), device=audio.device))
 
     def __len__(self) -> int:
-        return len(self.audio)
+        return len(self.rows)
+
+    @property
+    def width(self) -> int:
+        return self.audio.shape[1] + self.video.shape[1]
 
     def take(self, index: Tensor) -> Tensor:
         """-> unit rows [audio, video] (len(index), Da + Dv)."""
-        return normalise(torch.cat((self.audio[index], self.video[index]), 1))
+        chosen = self.rows[index]
+        return normalise(torch.cat((self.audio[chosen], self.video[chosen]), 1))
 
 
 @dataclass
@@ -62,9 +76,7 @@ class Synthetic:
     ) -> Synthetic:
         """``vectors`` (classes, 300): of the classes to generate."""
         count = len(vectors) * settings.synthetic_per_class
-        noise = torch.randn(
-            count, settings.latent_size, generator=random, device=vectors.device, dtype=vectors.dtype
-        )
+        noise = torch.randn(count, settings.latent_size, generator=random).to(vectors)
         return cls(generator, vectors, noise, settings.synthetic_per_class, settings.synthetic_cache_bytes)
 
     def __len__(self) -> int:
@@ -99,10 +111,7 @@ class Pool:
             return self.synthetic.take(index)
         first = len(self.real)
         is_real = index < first
-        x = torch.empty(
-            len(index), self.real.audio.shape[1] + self.real.video.shape[1],
-            device=index.device, dtype=self.real.audio.dtype,
-        )
+        x = torch.empty(len(index), self.real.width, device=index.device, dtype=self.real.audio.dtype)
         x[is_real] = self.real.take(index[is_real])
         x[~is_real] = self.synthetic.take(index[~is_real] - first)
         return x
@@ -151,15 +160,15 @@ def batches(pool: Pool, defects: bool, settings: FvaeganSettings, random: torch.
     """
     count, device = len(pool.labels), pool.labels.device
     if defects:
-        order = torch.randperm(count, generator=random, device=device)
+        order = torch.randperm(count, generator=random).to(device)
         fixed = list(order.split(settings.synthetic_per_class))
         for _ in range(settings.classifier_epochs):
             yield fixed
         return
-    balanced = ClassBalanced.of(pool.labels)
+    balanced = ClassBalanced.of(pool.labels.cpu())
     size = settings.classifier_batch_size
     for _ in range(settings.classifier_epochs):
-        yield list(balanced.draw(math.ceil(count / size) * size, random).split(size))
+        yield list(balanced.epoch(math.ceil(count / size), size, random, negatives=False)[:, :, 0].to(device))
 
 
 def train(
@@ -171,7 +180,7 @@ def train(
     """
     width = pool.synthetic.generator.features
     device, dtype = pool.labels.device, pool.synthetic.noise.dtype
-    weight = WEIGHT_DEVIATION * torch.randn(len(classes), width, generator=random, device=device, dtype=dtype)
+    weight = (WEIGHT_DEVIATION * torch.randn(len(classes), width, generator=random)).to(device, dtype)
     bias = torch.zeros(len(classes), device=device, dtype=dtype)
     parameters = [weight.requires_grad_(), bias.requires_grad_()]
     adam = torch.optim.Adam(

@@ -184,32 +184,6 @@ def generator_loss(
 
 
 @dataclass
-class ClassBalanced:
-    """Rows of a training set, drawn class uniform, then video uniform in it, with replacement.
-
-    ``order`` (N): row numbers sorted by class; class k owns order[start[k] : start[k] + count[k]].
-    """
-
-    order: Tensor
-    start: Tensor
-    count: Tensor
-
-    @classmethod
-    def of(cls, labels: Tensor) -> ClassBalanced:
-        """``labels`` (N) int64, any ids."""
-        order = torch.argsort(labels, stable=True)
-        _, count = torch.unique(labels, return_counts=True)
-        return cls(order, count.cumsum(0) - count, count)
-
-    def draw(self, size: int, random: torch.Generator) -> Tensor:
-        """-> row numbers (size)."""
-        device = self.order.device
-        k = torch.randint(len(self.count), (size,), generator=random, device=device)
-        u = torch.rand(size, generator=random, device=device, dtype=torch.float64)
-        return self.order[self.start[k] + (u * self.count[k]).long()]
-
-
-@dataclass
 class Updates:
     """The four networks with one Adam each, and the update of critics and of generator with encoder."""
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,16 @@ import pytest
 import torch
 
 from benchmarks import golden_fvaegan
+from model import metrics
 from model.baselines import fvaegan_classifier
 from model.baselines import fvaegan_networks as parts
-from model.baselines.fvaegan import NetworkTrainer
+from model.baselines.fvaegan import FVAEGAN
 from model.baselines.fvaegan_classifier import Pool, Rows, Synthetic
-from model.baselines.fvaegan_networks import ClassBalanced, Critic, FvaeganSettings, Generator
-from pipeline.errors import SettingsError
+from model.baselines.fvaegan_networks import Critic, FvaeganSettings, Generator
+from model.baselines.fvaegan_trainer import TERMS, NetworkTrainer
+from model.protocol import Benchmark, Stage, evaluation_space, validation_space
+from model.registry import specification
+from pipeline.errors import ArtefactError, SettingsError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fvaegan"
 SMALL = FvaeganSettings(
@@ -20,6 +25,7 @@ SMALL = FvaeganSettings(
     synthetic_per_class=20, classifier_epochs=4, classifier_batch_size=32,
 )
 DEFECTS = frozenset({"fvaegan_defects"})
+ALL = frozenset({"fvaegan_batches", "fvaegan_selection", "fvaegan_defects"})
 
 
 @pytest.fixture(autouse=True)
@@ -40,11 +46,12 @@ def rows_and_labels(count=90, classes=5, audio=6, video=10):
     centre = torch.rand(classes, audio + video, generator=random)
     x = (centre[labels] + 0.2 * torch.rand(count, audio + video, generator=random)).float()
     vectors = parts.normalise(torch.randn(classes + 3, 300, generator=random))
-    return Rows(x[:, :audio], x[:, audio:]), labels, vectors
+    return Rows.of_all(x[:, :audio], x[:, audio:]), labels, vectors
 
 
 def trainer(published=frozenset(), settings=SMALL, seed=3):
     rows, labels, vectors = rows_and_labels()
+    torch.manual_seed(seed)
     return NetworkTrainer(rows, labels, vectors, settings, frozenset(published), seeded(seed))
 
 
@@ -108,16 +115,6 @@ def test_a_zero_row_stays_zero():
     assert torch.equal(parts.normalise(torch.zeros(2, 3)), torch.zeros(2, 3))
 
 
-def test_draws_are_uniform_over_classes_then_over_their_rows():
-    labels = torch.tensor([7] * 2 + [4] * 50 + [9] * 8)
-    index = ClassBalanced.of(labels).draw(30_000, seeded())
-    drawn = labels[index]
-    for label in (4, 7, 9):
-        assert (drawn == label).float().mean().item() == pytest.approx(1 / 3, abs=0.02)
-    assert torch.bincount(index, minlength=60).min() > 0
-    assert (index == 0).float().mean().item() == pytest.approx(1 / 6, abs=0.02)
-
-
 @pytest.mark.parametrize(("field", "value", "expected"), [
     ("batch_size", 0, "more than 0"), ("penalty_weight", -1.0, "0 or more"), ("second_moment", 1.0, "below 1"),
 ])
@@ -179,7 +176,7 @@ def test_a_classifier_learns_separable_rows():
                                classifier_learning_rate=0.05)
     for defects in (True, False):
         *_, last = fvaegan_classifier.train(zero_shot, torch.tensor([5, 6, 7]), defects, settings, seeded())
-        found = last.log_probabilities(Rows(rows[:, :1], torch.nn.functional.pad(rows[:, 1:], (0, 13))))
+        found = last.log_probabilities(Rows.of_all(rows[:, :1], torch.nn.functional.pad(rows[:, 1:], (0, 13))))
         assert torch.equal(found.argmax(1), zero_shot.labels)
         torch.testing.assert_close(found.exp().sum(1), torch.ones(60))
 
@@ -198,16 +195,6 @@ def test_the_defects_train_a_second_critic_and_change_the_generator():
     for one in (published, corrected):
         one.epoch(10)
     assert not torch.allclose(published.networks.G.MLP["L1"].weight, corrected.networks.G.MLP["L1"].weight)
-
-
-def test_networks_do_not_depend_on_the_global_generator_nor_touch_it():
-    torch.manual_seed(1)
-    before = torch.random.get_rng_state()
-    first = trainer().networks.state_dict()
-    assert torch.equal(torch.random.get_rng_state(), before)
-    torch.manual_seed(2)
-    second = trainer().networks.state_dict()
-    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_a_trainer_continues_to_the_bit_from_its_state():
@@ -247,3 +234,182 @@ def test_pool_without_real_rows_reads_synthetic_ones_alone():
     _, zero_shot = generalised_pool()
     assert isinstance(zero_shot, Pool) and zero_shot.real is None
     assert np.array_equal(zero_shot.take(torch.tensor([5])), zero_shot.synthetic.take(torch.tensor([5])))
+
+
+def benchmark(seed=0, per_class=24):
+    """16 classes of separable features: 8 train, 4 val_unseen, 4 test_unseen; vectors that tell classes apart."""
+    random = np.random.default_rng(seed)
+    roles = np.array(["train"] * 8 + ["val_unseen"] * 4 + ["test_unseen"] * 4)[random.permutation(16)]
+    code = random.standard_normal((16, 4))
+    vectors = code @ random.standard_normal((4, 300)) + 0.1 * random.standard_normal((16, 300))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    labels = np.repeat(np.arange(16), per_class)
+    x = code[labels] @ random.standard_normal((4, 48)) + 0.5 * random.standard_normal((len(labels), 48))
+    subset = np.empty(len(labels), "U16")
+    part = np.arange(len(labels)) % per_class
+    for k, role in enumerate(roles):
+        of = labels == k
+        if role == "test_unseen":
+            subset[of] = "test_unseen"
+        else:
+            subset[of] = np.where(part[of] < 4, "test_seen", "val_unseen" if role == "val_unseen" else "train")
+            subset[of & (part >= 4) & (part < 8) & (role == "train")] = "val_seen"
+    x = np.maximum(x, 0).astype(np.float32)
+    return Benchmark(
+        class_name=np.array([f"class {k}" for k in range(16)]), class_role=roles,
+        class_vector=vectors.astype(np.float32), id=np.array([f"video{i:03}" for i in range(len(labels))]), class_index=labels, subset=subset,
+        audio=x[:, :16], video=x[:, 16:],
+    )
+
+
+def stage_of(data, number, chosen_epoch=-1):
+    rows = data.rows("train") if number == 1 else data.rows("train", "val_seen", "val_unseen")
+    classes = data.classes("train") if number == 1 else data.classes("train", "val_unseen")
+    return Stage(number, rows, classes, validation_space(data), evaluation_space(data), epochs=3,
+                 chosen_epoch=chosen_epoch)
+
+
+def method(published=(), **changes):
+    spec = specification("fvaegan", "demo", "selavi", 0)
+    values = {"epochs": 3, "batches_per_epoch": 10, "batch_size": 16, "synthetic_per_class": 30, "device": "cpu"}
+    one = FVAEGAN(replace(spec, **{**values, **changes}), frozenset(published))
+    one.settings = replace(one.settings, encoder_size=32, generator_size=32, critic_size=32, latent_size=16,
+                           classifier_epochs=4, classifier_batch_size=64)
+    return one
+
+
+def fitted(published=(), number=1, data=None, seed=5, checkpoint=None, chosen_epoch=1, **changes):
+    torch.manual_seed(seed)
+    data = data or benchmark()
+    chosen = chosen_epoch if number == 2 else -1
+    return method(published, **changes).fit(data, stage_of(data, number, chosen), seeded(seed), checkpoint)
+
+
+def test_stage_1_keeps_the_first_best_epoch_and_its_calibration():
+    fit = fitted()
+    values = fit.history.harmonic_mean
+    assert len(values) == len(fit.history.loss) == 3
+    assert fit.chosen_epoch == int(np.argmax(values))
+    assert fit.calibrations == {"softmax": fit.history.calibration[fit.chosen_epoch]}
+    assert fit.history.terms == TERMS and np.isfinite(fit.history.term).all()
+
+
+def test_stage_2_trains_as_long_as_stage_1_picked_and_reads_no_test_video():
+    data = benchmark()
+    fit = fitted(number=2, data=data)
+    assert len(fit.history.loss) == 2 and fit.chosen_epoch == 1 and not fit.calibrations
+    assert np.isnan(fit.history.harmonic_mean).all()
+    hidden = replace(data, audio=data.audio.copy(), video=data.video.copy())
+    rows = data.rows("test_seen", "test_unseen")
+    hidden.audio[rows], hidden.video[rows] = 7.0, 7.0
+    other = fitted(number=2, data=hidden)
+    assert all(np.array_equal(fit.state[name], other.state[name]) for name in fit.state)
+
+
+def test_stage_1_reads_no_test_video_in_any_protocol():
+    data = benchmark()
+    hidden = replace(data, audio=data.audio.copy(), video=data.video.copy())
+    rows = data.rows("test_seen", "test_unseen")
+    hidden.audio[rows], hidden.video[rows] = 7.0, 7.0
+    for published in ((), ALL):
+        one, two = fitted(published, data=data), fitted(published, data=hidden)
+        assert all(np.array_equal(one.state[name], two.state[name]) for name in one.state)
+
+
+def test_published_selection_keeps_what_is_best_on_the_test_videos():
+    data = benchmark()
+    fit = fitted(ALL, number=2, data=data)
+    assert len(fit.history.loss) == 3
+    best = max(fit.history.harmonic_mean)
+    assert fit.chosen_epoch == fit.history.harmonic_mean.index(best)
+    space = evaluation_space(data)
+    scores = method(ALL).scores(fit.state, data.audio[space.rows], data.video[space.rows],
+                                data.class_vector[space.classes], space.classes)
+    found = metrics.evaluate(scores.distances["softmax"], data.class_index[space.rows], space.seen, space.unseen,
+                             np.zeros(1), scores.zero_shot)
+    assert 100 * found.at_best()["harmonic_mean"] == pytest.approx(best)
+    assert 100 * found.zero_shot == pytest.approx(fit.history.zero_shot[fit.chosen_epoch])
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+@pytest.mark.parametrize("number", [1, 2])
+def test_flipping_one_deviation_alone_changes_the_result(name, number):
+    corrected, flipped = fitted(number=number), fitted({name}, number=number)
+    assert set(corrected.state) <= set(flipped.state)
+    assert any(not np.array_equal(corrected.state[key], flipped.state[key]) for key in corrected.state)
+    assert ("D2.fc1.weight" in flipped.state) == (name == "fvaegan_defects")
+
+
+def test_defects_switch_calibration_off():
+    assert set(fitted({"fvaegan_defects"}).history.calibration) == {0.0}
+    assert np.array_equal(method().betas, metrics.BETAS)
+
+
+def test_scores_have_a_classifier_of_their_own_for_zero_shot():
+    data = benchmark()
+    fit, space = fitted(number=2, data=data), evaluation_space(data)
+    rows = space.rows[:10]
+    scores = method().scores(fit.state, data.audio[rows], data.video[rows], data.class_vector[space.classes],
+                             space.classes)
+    (distances,) = scores.distances.values()
+    np.testing.assert_allclose(np.exp(-distances).sum(1), 1, rtol=1e-5)
+    assert scores.zero_shot is not None
+    unseen = np.isin(space.classes, space.unseen)
+    np.testing.assert_allclose(np.exp(-scores.zero_shot[:, unseen]).sum(1), 1, rtol=1e-5)
+    assert (scores.zero_shot[:, ~unseen] > 1e8).all()
+    assert scores.embedding.shape == (10, 48) and scores.label_embedding.shape == (16, 48)
+    np.testing.assert_allclose(np.linalg.norm(scores.label_embedding, axis=1), 1, rtol=1e-5)
+
+
+def test_scores_of_classes_that_were_not_trained_for_are_refused():
+    data = benchmark()
+    fit, classes = fitted(data=data), data.classes("test_unseen")
+    with pytest.raises(ArtefactError, match=rf"found class {classes[0]} .* expected some of the 12 that"):
+        method().scores(fit.state, data.audio[:2], data.video[:2], data.class_vector[classes], classes)
+
+
+def test_negative_features_are_refused_before_training():
+    data = benchmark()
+    row = data.rows("train")[2]
+    data.video[row, 1] = -0.5
+    with pytest.raises(ArtefactError, match=rf"negative video feature of {data.id[row]} \(1 such videos\), expected 0"):
+        fitted(data=data)
+
+
+def test_a_stage_continues_to_the_bit_after_it_was_stopped(tmp_path, monkeypatch):
+    straight, checkpoint = fitted(), tmp_path / "stage1.checkpoint"
+    train_epoch = FVAEGAN.train_epoch
+
+    def stopped(self, trainer, epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return train_epoch(self, trainer, epoch)
+
+    monkeypatch.setattr(FVAEGAN, "train_epoch", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(checkpoint=checkpoint)
+    monkeypatch.setattr(FVAEGAN, "train_epoch", train_epoch)
+    resumed = fitted(checkpoint=checkpoint)
+    assert resumed.history == straight.history and resumed.calibrations == straight.calibrations
+    assert all(np.array_equal(straight.state[name], resumed.state[name]) for name in straight.state)
+
+
+def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path):
+    checkpoint = tmp_path / "stage1.checkpoint"
+    fitted(checkpoint=checkpoint)
+    other, alone = fitted(checkpoint=checkpoint, learning_rate=1e-4), fitted(learning_rate=1e-4)
+    assert all(np.array_equal(other.state[name], alone.state[name]) for name in alone.state)
+
+
+def test_a_loss_that_is_not_finite_names_the_epoch():
+    with pytest.raises(FloatingPointError, match=r"fvaegan, epoch \d, batch \d+ of the epoch: loss term \w+ is"):
+        fitted(learning_rate=1e30)
+
+
+def test_state_survives_as_float32():
+    data = benchmark()
+    fit, classes = fitted(data=data), validation_space(data).classes
+    stored = {name: value.astype(np.float32) for name, value in fit.state.items()}
+    arguments = (data.audio[:5], data.video[:5], data.class_vector[classes], classes)
+    one, two = method().scores(fit.state, *arguments), method().scores(stored, *arguments)
+    np.testing.assert_array_equal(one.distances["softmax"], two.distances["softmax"])
