@@ -1,0 +1,347 @@
+"""Label embeddings: class name -> text label -> words -> one 300-d vector per class.
+
+The released vectors are fastText ``wiki.en.bin`` applied to the whole text label, capitals and spaces included, then
+L2-normalised. Its loader gives row i of the table, sorted by text label, to class i of the list sorted by class name;
+where the two orders differ, a class gets the vector of another one (deviation ``label_order``).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import demo_words, h5, published_files, restricted_pickle, schemas, word_vectors
+from pipeline.errors import SettingsError
+from pipeline.tables import read_table
+
+BACKENDS = ("auto", "word2vec", "fasttext", "text", "published")
+TABLES = Path(__file__).parent / "datasets"
+VECTOR_FILES = {
+    "ucf": "w2v_features/word_embeddings_ucf_normed.npy",
+    "activitynet": "w2v_features/word_embeddings_activity_normed.npy",
+    "vggsound": "w2v_features/word_embeddings_vggsound_normed.npy",
+}
+SHORTEST_PIECE = 3
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """``backend``: where vectors come from; ``auto`` looks at ``path``, and without one takes the dataset's own.
+
+    ``path``: file of word vectors. ``aliases``: CSV file with the columns class_name,text_label, for classes whose
+    name is not what should be embedded. ``upstream``: URL or folder of the released files (backend ``published``).
+    ``demo_seed``: of the word vectors that the demo trains for itself.
+    """
+
+    backend: str = "auto"
+    path: str = ""
+    aliases: str = ""
+    upstream: str = published_files.URL
+    demo_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise SettingsError(f"[labels] backend: found {self.backend!r}, expected one of {', '.join(BACKENDS)}")
+        if self.backend in word_vectors.FORMATS and not self.path:
+            raise SettingsError(f"[labels] path: found none for backend {self.backend}; {word_vectors.WHERE_TO_GET}")
+
+
+@dataclass(frozen=True)
+class Label:
+    """One embedded text. ``vector`` (300,) float32 of unit length; ``missing`` words have no vector of their own."""
+
+    text: str
+    vector: np.ndarray
+    found: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+# Names to texts.
+
+
+def text_of(class_name: str) -> str:
+    """-> the name in words: CamelCase, digits, underscores, punctuation split. ``PlayingYoYo`` -> 'Playing Yo Yo'."""
+    text = re.sub(r"[^\w']|_", " ", class_name)
+    text = re.sub(r"(?<!\w)'|'(?!\w)", " ", text)
+    pieces = []
+    for previous, letter, following in zip(" " + text, text, text[1:] + " ", strict=False):
+        starts = letter.isupper() and (previous.islower() or (previous.isupper() and following.islower()))
+        if starts or (letter.isdigit() != previous.isdigit() and letter.isalnum() and previous.isalnum()):
+            pieces.append(" ")
+        pieces.append(letter)
+    return " ".join("".join(pieces).split())
+
+
+def published_texts(dataset: str) -> dict[str, str]:
+    """-> class name -> published text label of a benchmark's dataset, all classes, by name; empty for another one."""
+    path = TABLES / f"{dataset}_labels.csv"
+    if dataset not in VECTOR_FILES:
+        return {}
+    return {row["class_name"]: row["text_label"] for row in read_table(path, ("class_name", "text_label"))}
+
+
+def texts_of(class_names: Sequence[str], dataset: str, aliases: str = "") -> dict[str, str]:
+    """-> class name -> text label, of all classes that the published table has, and of ``class_names``.
+
+    Aliases come first, then the published texts (names compared case-folded), then the rule of ``text_of``.
+    """
+    table = published_texts(dataset)
+    folded = {name.casefold(): name for name in table}
+    unknown = [name for name in class_names if name.casefold() not in folded]
+    if table and unknown:
+        raise SettingsError(
+            f"class {unknown[0]!r} is not one of the {len(table)} of {dataset}"
+            f"{_hint(unknown[0], table)}; use --dataset folder for classes of your own"
+        )
+    texts = {name: table.get(name) or text_of(name) for name in table or class_names}
+    for row in read_table(Path(aliases), ("class_name", "text_label")) if aliases else ():
+        name = folded.get(row["class_name"].casefold(), row["class_name"])
+        if name not in texts or not row["text_label"]:
+            raise SettingsError(
+                f"[labels] aliases: {aliases} has the row {row['class_name']!r},{row['text_label']!r}, expected a "
+                f"class of this dataset and a text{_hint(name, texts)}"
+            )
+        texts[name] = row["text_label"]
+    return texts
+
+
+def _hint(name: str, known: Mapping[str, str]) -> str:
+    near = get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+# Texts to vectors.
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """-> the words of a text label, as written."""
+    return tuple(text_of(text).split())
+
+
+def spellings(word: str) -> tuple[str, ...]:
+    """-> how a vocabulary may write a word, best first; the possessive s goes last."""
+    bare = word.removesuffix("'s").replace("'", "")
+    forms = (word.lower(), word, word.capitalize(), word.upper(), bare.lower(), bare.capitalize())
+    return tuple(dict.fromkeys(form for form in forms if form))
+
+
+def pieces_of(word: str, ranks: Mapping[str, int]) -> tuple[str, ...]:
+    """-> the word as a sequence of known ones ('rockclimbing' -> rock, climbing), empty if there is none.
+
+    Fewest pieces first, then the ones whose rarest word is the most frequent.
+    """
+    word = word.lower()
+    best: list[tuple[int, int, tuple[str, ...]] | None] = [(0, 0, ())] + [None] * len(word)
+    for end in range(SHORTEST_PIECE, len(word) + 1):
+        for start in range(0, end - SHORTEST_PIECE + 1):
+            before, piece = best[start], word[start:end]
+            if before is not None and piece in ranks:
+                candidate = (before[0] + 1, max(before[1], ranks[piece]), (*before[2], piece))
+                if best[end] is None or candidate[:2] < best[end][:2]:  # type: ignore[index]
+                    best[end] = candidate
+    whole = best[-1]
+    return whole[2] if whole else ()
+
+
+def embed_words(texts: Sequence[str], path: Path, backend: str) -> list[Label]:
+    """Mean of the vectors of a text's words, L2-normalised. Joined words that are unknown are taken apart.
+
+    Raises SettingsError for a text without any known word, naming it and its words.
+    """
+    wanted = {form for text in texts for word in words_of(text) for form in spellings(word)}
+    wanted |= {
+        word[i:j].lower()
+        for text in texts
+        for word in words_of(text)
+        for i in range(len(word))
+        for j in range(i + SHORTEST_PIECE, len(word) + 1)
+    }
+    rows = word_vectors.read(path, backend, wanted)
+    ranks = {word: row.rank for word, row in rows.items()}
+    return [_mean_of_words(text, rows, ranks, path) for text in texts]
+
+
+def _mean_of_words(text: str, rows: Mapping[str, word_vectors.WordRow], ranks: Mapping[str, int], path: Path) -> Label:
+    found: list[str] = []
+    missing: list[str] = []
+    for word in words_of(text):
+        known = [form for form in spellings(word) if form in rows][:1] or list(pieces_of(word, ranks))
+        found += known
+        missing += [] if known else [word]
+    if not found:
+        raise SettingsError(
+            f"[labels]: no word of {text!r} has a vector in {path}: {', '.join(missing) or 'it has no words'}; "
+            "give the class another text in an alias table ([labels] aliases)"
+        )
+    mean = np.stack([rows[word].vector for word in found]).mean(axis=0, dtype=np.float64)
+    return Label(text, _unit(mean, text), tuple(found), tuple(missing))
+
+
+def embed_phrases(texts: Sequence[str], path: Path) -> list[Label]:
+    """fastText's vector of each whole text, as the published ones were made, L2-normalised."""
+    model = word_vectors.FastText(path)
+    labels = []
+    for text in texts:
+        vector = model.vector(text)
+        words = words_of(text)
+        if vector is None or not vector.any():
+            raise SettingsError(
+                f"[labels]: {path} has neither a word nor n-grams for {text!r} ({', '.join(words) or 'no words'}); "
+                "give the class another text in an alias table ([labels] aliases)"
+            )
+        known = tuple(word for word in words if any(model.knows(form) for form in spellings(word)))
+        labels.append(Label(text, _unit(vector, text), known, tuple(word for word in words if word not in known)))
+    return labels
+
+
+def published_labels(texts: Sequence[str], path: Path) -> list[Label]:
+    """The released vectors of these texts, unchanged: they are normalised. ``path``: .npy dictionary text -> vector."""
+    table = restricted_pickle.load(path)
+    if not isinstance(table, dict):
+        raise SettingsError(f"[labels] path: {path} holds a {type(table).__name__}, expected text label -> vector")
+    absent = [text for text in texts if text not in table]
+    if absent:
+        raise SettingsError(
+            f"[labels]: {path} has no vector for the text {absent[0]!r}{_hint(absent[0], table)}; an alias needs a "
+            "backend that can embed new text (fasttext, word2vec or text)"
+        )
+    return [Label(text, np.asarray(table[text], dtype=np.float32), words_of(text), ()) for text in texts]
+
+
+def _unit(vector: np.ndarray, text: str) -> np.ndarray:
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    if not np.isfinite(length) or length == 0:
+        raise SettingsError(f"[labels]: the vector of {text!r} has length {length}, expected a positive number")
+    return (vector / length).astype(np.float32)
+
+
+# The published order.
+
+
+def published_rows(texts: Mapping[str, str]) -> dict[str, str]:
+    """-> class name -> the text whose vector the released loader gives it.
+
+    Class i of the sorted names gets row i of the sorted texts. ``texts``: class name -> text label, of all classes of
+    the dataset, used or not: 101, 200 and 309 (Table 1 counts the used ones). Sorting is by code point.
+    """
+    return dict(zip(sorted(texts), sorted(texts.values()), strict=True))
+
+
+def shifted_classes(texts: Mapping[str, str]) -> list[str]:
+    """-> classes that the published order gives another class's vector, sorted."""
+    return sorted(name for name, text in published_rows(texts).items() if text != texts[name])
+
+
+# The stage.
+
+
+def embed(
+    manifest_path: Path,
+    dataset: str,
+    settings: LabelSettings,
+    output: h5.Output,
+) -> None:
+    """One vector per class of the manifest, and the one that the published order gives it.
+
+    Raises SettingsError where no vectors can be had, for a class without any known word and for vectors that are not
+    300-d.
+    """
+    with h5.read(manifest_path, schemas.MANIFEST) as file:
+        names = [str(name) for name in file["class_name"]]
+    texts = texts_of(names, dataset, settings.aliases)
+    with tempfile.TemporaryDirectory() as scratch:
+        if dataset == "demo" and settings.backend == "auto" and not settings.path:
+            settings = replace(settings, path=str(Path(scratch) / "demo_word_vectors.bin"))
+            demo_words.write_word_vectors(Path(settings.path), settings.demo_seed)
+        backend, path = resolve(dataset, settings, Path(output.path).parent / "published")
+        unique = sorted(set(texts.values()))
+        labels = dict(zip(unique, embed_texts(unique, backend, path), strict=True))
+        source = {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
+    _write(names, texts, labels, output, {"backend": backend, "source": source})
+
+
+def resolve(dataset: str, settings: LabelSettings, cache: Path) -> tuple[str, Path]:
+    """-> (backend, file of vectors) that the settings mean for this dataset; fetches the published vectors."""
+    backend = settings.backend
+    if backend == "auto" and settings.path:
+        is_table = settings.path.endswith((".npy", ".pkl"))
+        backend = "published" if is_table else word_vectors.detect(Path(settings.path))
+    if backend == "auto":
+        if dataset not in VECTOR_FILES:
+            raise SettingsError(
+                f"[labels] path: found none, and dataset {dataset!r} has no vectors of its own; "
+                f"{word_vectors.WHERE_TO_GET}"
+            )
+        backend = "published"
+    if backend != "published":
+        found = word_vectors.detect(Path(settings.path))
+        if found != backend:
+            raise SettingsError(f"[labels] backend: found {backend}, but {settings.path} is in the format {found}")
+    elif not settings.path:
+        if dataset not in VECTOR_FILES:
+            raise SettingsError(
+                f"[labels] backend: found published, which only {', '.join(VECTOR_FILES)} have; for {dataset!r} "
+                f"{word_vectors.WHERE_TO_GET}"
+            )
+        return backend, published_files.fetch(VECTOR_FILES[dataset], settings.upstream, cache)
+    return backend, Path(settings.path)
+
+
+def embed_texts(texts: Sequence[str], backend: str, path: Path) -> list[Label]:
+    """-> one label per text, by a backend other than ``auto``. Raises SettingsError for vectors that are not 300-d."""
+    embedders: dict[str, Callable[[Sequence[str], Path], list[Label]]] = {
+        "published": published_labels,
+        "fasttext": embed_phrases,
+        "word2vec": functools.partial(embed_words, backend="word2vec"),
+        "text": functools.partial(embed_words, backend="text"),
+    }
+    labels = embedders[backend](texts, path)
+    for label in labels:
+        if label.vector.shape != (schemas.EMBEDDING_SIZE,):
+            raise SettingsError(
+                f"[labels] path: {path} has vectors of size {label.vector.size}, expected {schemas.EMBEDDING_SIZE}"
+            )
+    return labels
+
+
+def _write(
+    names: Sequence[str],
+    texts: Mapping[str, str],
+    labels: Mapping[str, Label],
+    output: h5.Output,
+    facts: Mapping[str, Any],
+) -> None:
+    folded = {name.casefold(): name for name in texts}
+    own = [texts[folded[name.casefold()]] for name in names]
+    published = published_rows(texts)
+    given = [published[folded[name.casefold()]] for name in names]
+    missing = {name: list(labels[text].missing) for name, text in zip(names, own, strict=True) if labels[text].missing}
+    repeated = sorted({text for text in own if own.count(text) > 1})
+    with output.create() as out:
+        out.write("class_name", names)
+        out.write("text", own)
+        out.write("vector", np.stack([labels[text].vector for text in own]))
+        out.write("published_vector", np.stack([labels[text].vector for text in given]))
+        out.write("found", [" ".join(labels[text].found) for text in own])
+        out.write("missing", [" ".join(labels[text].missing) for text in own])
+        out.attributes.update(facts)
+        out.attributes["partly_unknown"] = missing
+        out.attributes["same_text"] = {t: [n for n, o in zip(names, own, strict=True) if o == t] for t in repeated}
+        out.attributes["shifted_by_published_order"] = [n for n, o, g in zip(names, own, given, strict=True) if o != g]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,130 @@
+"""The released splits: lists of file names and of classes, fetched, verified and read as they are.
+
+The class lists decide: a row counts only if its class stands in the subset's ``.txt``. For the C3D/VGGish features that
+is the whole difference (``cls_split``): all its ``.csv`` files equal those of ``main_split``, only fewer unseen test
+classes are listed, the ones that YouTube-8M does not hold (9, 50 and 69 become 6, 48 and 64).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import published_files
+from pipeline.errors import PipelineError, SettingsError
+from pipeline.schemas import SUBSETS
+from pipeline.tables import read_table
+
+FOLDERS = {"ucf": "UCF", "activitynet": "ActivityNet", "vggsound": "VGGSound"}
+VARIANTS = {"selavi": "main_split", "c3d_vggish": "cls_split"}
+FILES = {
+    "train": "stage_1_train",
+    "val_seen": "stage_1_val_seen",
+    "val_unseen": "stage_1_val_unseen",
+    "test_seen": "stage_2_test_seen",
+    "test_unseen": "stage_2_test_unseen",
+}
+ROLE_OF = {"train": "train", "val_unseen": "val_unseen", "test_unseen": "test_unseen"}
+# Table 1 of the paper, in the order of SUBSETS, and the unseen test videos of the supplement's table 8.
+TABLE_1 = {
+    "ucf": (3174, 353, 1467, 555, 1267),
+    "activitynet": (9204, 1023, 4307, 1615, 4199),
+    "vggsound": (70351, 7817, 3102, 9032, 3450),
+}
+TABLE_8_TEST_UNSEEN = {"ucf": 865, "activitynet": 3530, "vggsound": 3149}
+
+
+@dataclass(frozen=True)
+class PublishedSplit:
+    """``roles``: case-folded class name -> role; ``subsets``: video id -> subset; ``classes``: video id -> class name.
+
+    ``dropped``: video id -> class, of rows whose class is in no list of their subset.
+    """
+
+    roles: dict[str, str]
+    subsets: dict[str, str]
+    classes: dict[str, str]
+    dropped: dict[str, str]
+
+    def counts(self) -> dict[str, int]:
+        """-> videos per subset, in the order of SUBSETS."""
+        found = Counter(self.subsets.values())
+        return {name: found[name] for name in SUBSETS}
+
+
+def load(dataset: str, feature_set: str, upstream: str, cache: Path) -> PublishedSplit:
+    """The released split of a dataset for a feature set. ``upstream``, ``cache``: as in ``published_files.fetch``.
+
+    Raises SettingsError for a dataset without one, PipelineError if a file can't be had or is not the released one.
+    """
+    if dataset not in FOLDERS or feature_set not in VARIANTS:
+        raise SettingsError(
+            f"[split] kind: there is no released split of dataset {dataset!r} for {feature_set!r}, expected one of "
+            f"{', '.join(FOLDERS)} and {', '.join(VARIANTS)}; use kind = curated"
+        )
+    folder = f"avgzsl_benchmark_datasets/{FOLDERS[dataset]}/class-split/{VARIANTS[feature_set]}"
+    roles: dict[str, str] = {}
+    split = PublishedSplit(roles, {}, {}, {})
+    for subset, stem in FILES.items():
+        listed = _class_list(published_files.fetch(f"{folder}/{stem}.txt", upstream, cache))
+        if subset in ROLE_OF:
+            roles.update({name.casefold(): ROLE_OF[subset] for name in listed})
+        path = published_files.fetch(f"{folder}/{stem}.csv", upstream, cache)
+        _read_rows(path, subset, {name.casefold() for name in listed}, split)
+    return split
+
+
+def _class_list(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _read_rows(path: Path, subset: str, listed: set[str], split: PublishedSplit) -> None:
+    """Column order differs between the datasets: by name. Class names differ in case between UCF's files."""
+    for row in read_table(path, ("filename", "label")):
+        video = row["filename"]
+        if row["label"].casefold() not in listed:
+            split.dropped[video] = row["label"]
+        elif video in split.subsets:
+            raise PipelineError(f"{path}: video {video!r} stands in {split.subsets[video]} and {subset}, expected one")
+        else:
+            split.subsets[video], split.classes[video] = subset, row["label"]
+
+
+def read_split_table(path: Path, dataset: str, feature_set: str) -> PublishedSplit:
+    """A split from one table with the columns video_id,class_name,subset; roles follow from where a class's videos are.
+
+    For C3D/VGGish, classes that the dataset's decision table marks as known from YouTube-8M are not used.
+    Raises SettingsError for an unknown subset, a repeated video and a class in subsets that exclude each other.
+    """
+    split = PublishedSplit({}, {}, {}, {})
+    unused = _known_from_youtube8m(dataset) if feature_set == "c3d_vggish" else frozenset()
+    order = {"train": "train", "val_seen": "train", "val_unseen": "val_unseen", "test_unseen": "test_unseen"}
+    for row in read_table(path, ("video_id", "class_name", "subset")):
+        video, name, subset = row["video_id"], row["class_name"], row["subset"]
+        if subset not in SUBSETS or video in split.classes:
+            raise SettingsError(
+                f"{path}: found subset {subset!r} for video {video!r}, expected each video once, in one of "
+                f"{', '.join(SUBSETS)}"
+            )
+        split.classes[video] = name
+        if name.casefold() in unused:
+            split.dropped[video] = name
+            continue
+        split.subsets[video] = subset
+        role = order.get(subset)
+        if role and split.roles.setdefault(name.casefold(), role) != role:
+            raise SettingsError(
+                f"{path}: class {name!r} has {role} and {split.roles[name.casefold()]} videos, expected one role"
+            )
+    return split
+
+
+def _known_from_youtube8m(dataset: str) -> frozenset[str]:
+    path = published_files.TABLE.parent / f"{dataset}_overlap.csv"
+    if not path.is_file():
+        return frozenset()
+    rows = read_table(path, ("class_name", "pretraining", "overlap"))
+    return frozenset(
+        row["class_name"].casefold() for row in rows if row["pretraining"] == "youtube8m" and row["overlap"] == "yes"
+    )

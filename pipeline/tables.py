@@ -1,0 +1,46 @@
+"""Small CSV tables that people read and edit: read by column name, with errors that name file, line and column."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pipeline.errors import SettingsError
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """-> one dict per row, values stripped; further columns are kept.
+
+    Raises SettingsError for a missing file, one that is not UTF-8, a missing column and a row of another width.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SettingsError(f"{path}: no such table; expected a CSV file with the columns {', '.join(columns)}")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            missing = [name for name in columns if name not in header]
+            if missing:
+                raise SettingsError(f"{path}: found columns {header}, expected {', '.join(columns)}")
+            rows = []
+            for cells in reader:
+                if len(cells) != len(header) and cells:
+                    raise SettingsError(
+                        f"{path}, line {reader.line_num}: found {len(cells)} fields, expected {len(header)}; "
+                        "a field with a comma in it needs quotes"
+                    )
+                if cells:
+                    rows.append(dict(zip(header, (cell.strip() for cell in cells), strict=True)))
+            return rows
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SettingsError(f"{path}: {error}; expected a CSV file in UTF-8") from error
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file with Unix line ends."""
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
