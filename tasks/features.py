@@ -104,9 +104,9 @@ class DecodeVideos(ShardTask):
         }
 
     def build(self, output: Output) -> None:
-        plans = registry.feature_set_named(self.feature_set).plans
+        plans = registry.feature_set_named(self.feature_set).plans.values()
         acquired = self.input_path("acquired")
-        decoding.decode_shard(acquired, self.shard, plans, config.settings("decoding"), self.published, output)
+        decoding.decode_shard(acquired, self.shard, tuple(plans), config.settings("decoding"), self.published, output)
 
 
 class ExtractFeatures(ShardTask):

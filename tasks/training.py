@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import luigi
 
 from model import registry
+from model.settings import Spec
 from pipeline import schemas
 from pipeline.h5 import Output
 from tasks import config, devices
@@ -34,7 +38,7 @@ class MethodTask(FeatureTask):
     def benchmark(self) -> BuildBenchmark:
         return BuildBenchmark(**self.shared())
 
-    def spec(self):
+    def spec(self) -> Spec:
         chosen = config.settings("training")
         return registry.specification(self.method, self.dataset, self.feature_set, self.seed, chosen)
 
@@ -47,6 +51,13 @@ class MethodTask(FeatureTask):
 
     def name(self) -> str:
         return f"{self.feature_set}-{self.method}-seed{self.seed}"
+
+    @contextlib.contextmanager
+    def placed(self) -> Iterator[Spec]:
+        """Yield the specification with the device that this task holds."""
+        spec = self.spec()
+        with devices.slot(spec.device) as device:
+            yield dataclasses.replace(spec, device=device)
 
     def checkpoint(self) -> Path:
         return self.path().with_suffix(".checkpoint")
@@ -64,7 +75,8 @@ class TrainStage1(MethodTask):
     def build(self, output: Output) -> None:
         from model import stages
 
-        stages.train_stage1(self.input_path("benchmark"), self.spec(), self.published, output, self.checkpoint())
+        with self.placed() as spec:
+            stages.train_stage1(self.input_path("benchmark"), spec, self.published, output, self.checkpoint())
 
 
 class TrainStage2(MethodTask):
@@ -80,7 +92,8 @@ class TrainStage2(MethodTask):
         from model import stages
 
         paths = (self.input_path("benchmark"), self.input_path("stage1"))
-        stages.train_stage2(*paths, self.spec(), self.published, output, self.checkpoint())
+        with self.placed() as spec:
+            stages.train_stage2(*paths, spec, self.published, output, self.checkpoint())
 
 
 class Evaluate(MethodTask):
@@ -96,5 +109,6 @@ class Evaluate(MethodTask):
     def build(self, output: Output) -> None:
         from model import evaluation
 
-        paths = (self.input_path(name) for name in ("benchmark", "stage1", "stage2"))
-        evaluation.evaluate(*paths, self.spec(), self.published, output)
+        benchmark, stage1, stage2 = (self.input_path(name) for name in ("benchmark", "stage1", "stage2"))
+        with self.placed() as spec:
+            evaluation.evaluate(benchmark, stage1, stage2, spec, self.published, output)
