@@ -12,7 +12,6 @@ How it maps on the two stages:
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +25,11 @@ from model import metrics
 from model.baselines.fvaegan_classifier import Classifier, Rows, Synthetic, pools, train
 from model.baselines.fvaegan_networks import FvaeganSettings, Networks, normalise
 from model.baselines.fvaegan_trainer import TERMS, NetworkTrainer
+from model.checkpoint import TrainingCheckpoint, identity
+from model.embedding import resolve_device
 from model.protocol import Benchmark, Fit, History, Scores, SearchSpace, Stage, State
 from model.settings import Spec
+from model.training import TrainingError, arithmetic
 from pipeline.errors import ArtefactError
 from pipeline.progress import Progress
 
@@ -73,6 +75,21 @@ class Course:
             getattr(history, measure).append(100 * found[measure])
         history.calibration.append(evaluation.beta if evaluation else math.nan)
 
+    def kept(self, trainer: NetworkTrainer) -> dict:
+        """-> what a restart needs."""
+        return {"trainer": trainer.state(), "history": vars(self.history), "state": self.state, "epoch": self.epoch,
+                "beta": self.beta}
+
+    @classmethod
+    def resumed(cls, keeper: TrainingCheckpoint, trainer: NetworkTrainer) -> Course:
+        """-> the course that was left off, with ``trainer`` as it was then; a new one if there is none."""
+        content = keeper.load()
+        if content is None:
+            return cls()
+        trainer.load(content["trainer"])
+        return cls(History(**{**content["history"], "terms": TERMS}), content["state"], content["epoch"],
+                   content["beta"])
+
     def keep_if_best(self, state: dict[str, Tensor], evaluation: metrics.Evaluation) -> None:
         """Keep the last recorded epoch if its HM is greater than that of every earlier one (the first always)."""
         values = self.history.harmonic_mean
@@ -103,21 +120,30 @@ class FVAEGAN:
     def fit(self, benchmark: Benchmark, stage: Stage, generator: torch.Generator, checkpoint: Path | None) -> Fit:
         """Train one stage (module docstring). The history of stage 2 has accuracies only where they select (published).
 
-        Raises ArtefactError for negative features, FloatingPointError with epoch, batch and term for a loss that is not
-        finite. The same state of ``generator`` on the same kind of device gives the same numbers.
+        Raises ArtefactError for negative features, TrainingError with epoch, batch and term for a loss that is not
+        finite. The same states of ``generator`` and of the global one, on the same kind of device: the same numbers.
         """
         check_rows(benchmark, stage.rows)
-        features = Features.of(benchmark, device_of(self.spec.device))
+        keeper = TrainingCheckpoint(
+            checkpoint, identity(self.spec, self.published, stage, benchmark.content), self.spec.checkpoint_period_s
+        )
+        with arithmetic(self.spec.threads):
+            return self.fit_stage(benchmark, stage, generator, keeper)
+
+    def fit_stage(
+        self, benchmark: Benchmark, stage: Stage, generator: torch.Generator, keeper: TrainingCheckpoint
+    ) -> Fit:
+        features = Features.of(benchmark, resolve_device(self.spec.device))
         trainer = self.trainer(features, stage, generator)
         alone = stage.number == 2 and not self.select
         space = stage.test if stage.number == 2 else stage.validation
         epochs = stage.chosen_epoch + 1 if alone else self.spec.epochs
-        key = f"{benchmark.content} {self.spec} {sorted(self.published)} {stage.number} {stage.chosen_epoch}"
-        course = restore(checkpoint, key, trainer)
-        with Progress(f"fvaegan stage {stage.number}", epochs, "epochs") as progress:
+        course = Course.resumed(keeper, trainer)
+        label = f"train fvaegan on {self.spec.dataset}, seed {self.spec.seed}, stage {stage.number}"
+        with Progress(label, epochs, "epochs") as progress:
             progress.advance(len(course.history.loss))
             for epoch in range(len(course.history.loss), epochs):
-                terms = self.train_epoch(trainer, epoch)
+                terms = self.train_epoch(trainer, epoch, stage.number)
                 found = None
                 if not alone:
                     pair = self.classifiers(trainer, features, stage.classes, space.unseen, space)
@@ -125,7 +151,7 @@ class FVAEGAN:
                 course.record(terms, self.spec.learning_rate, found)
                 if found is not None:
                     course.keep_if_best(state_of(trainer.networks, *pair), found)
-                save(checkpoint, key, trainer, course)
+                keeper.save(course.kept(trainer), last=epoch + 1 == epochs and not alone)
                 progress.advance()
         if alone:
             pair = self.classifiers(trainer, features, stage.classes, space.unseen, None)
@@ -140,11 +166,14 @@ class FVAEGAN:
             rows, features.labels[rows.rows], features.vectors, self.settings, self.published, generator
         )
 
-    def train_epoch(self, trainer: NetworkTrainer, epoch: int) -> list[float]:
+    def train_epoch(self, trainer: NetworkTrainer, epoch: int, stage: int) -> list[float]:
         try:
             return trainer.epoch(self.spec.batches_per_epoch)[0]
         except FloatingPointError as error:
-            raise FloatingPointError(f"fvaegan, epoch {epoch}, {error}") from error
+            raise TrainingError(
+                f"stage {stage}, epoch {epoch}, {error}, expected a finite number; lower [training] learning_rate or "
+                "look at the features"
+            ) from error
 
     def classifiers(
         self, trainer: NetworkTrainer, features: Features, seen: np.ndarray, unseen: np.ndarray,
@@ -221,37 +250,6 @@ def check_rows(benchmark: Benchmark, rows: np.ndarray) -> None:
                 f"({bad.sum()} such videos), expected 0 or more, because the reconstruction loss of fvaegan is a "
                 "binary cross-entropy; use another method for these features"
             )
-
-
-def device_of(name: str) -> torch.device:
-    """-> the device of that name; ``auto``: a GPU if there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
-
-
-def save(path: Path | None, key: str, trainer: NetworkTrainer, course: Course) -> None:
-    """Leave what a restart needs at ``path`` (complete or absent), if there is one."""
-    if path is None:
-        return
-    content = {"key": key, "trainer": trainer.state(), "history": vars(course.history), "state": course.state,
-               "epoch": course.epoch, "beta": course.beta}
-    sibling = path.with_name(path.name + ".partial")
-    sibling.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(content, sibling)
-    os.replace(sibling, path)
-
-
-def restore(path: Path | None, key: str, trainer: NetworkTrainer) -> Course:
-    """-> the course to take up again, with the trainer as it was; a new one if ``path`` holds none of this training."""
-    if path is None or not path.is_file():
-        return Course()
-    content = torch.load(path, map_location=trainer.vectors.device, weights_only=True)
-    if content["key"] != key:
-        return Course()
-    trainer.load(content["trainer"])
-    history = History(**{**content["history"], "terms": TERMS})
-    return Course(history, content["state"], content["epoch"], content["beta"])
 
 
 def last_of(classifiers: Iterator[Classifier]) -> Classifier:

@@ -104,7 +104,7 @@ def raise_if_not_finite(tables: list[Tensor], batches: list[list[int]]) -> None:
         bad = torch.nonzero(~torch.isfinite(table)) if numbers else torch.empty(0)
         if len(bad):
             update, term = bad[0].tolist()
-            found.append((numbers[update], f"loss term {terms[term]} is {table[update, term].item()}"))
+            found.append((numbers[update], f"loss term {terms[term]} became {table[update, term].item()}"))
     if found:
         batch, what = min(found)
-        raise FloatingPointError(f"batch {batch} of the epoch: {what}")
+        raise FloatingPointError(f"batch {batch}: {what}")

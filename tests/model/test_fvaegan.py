@@ -17,6 +17,7 @@ from model.baselines.fvaegan_networks import Critic, FvaeganSettings, Generator
 from model.baselines.fvaegan_trainer import TERMS, NetworkTrainer
 from model.protocol import Benchmark, Stage, evaluation_space, validation_space
 from model.registry import specification
+from model.training import TrainingError
 from pipeline.errors import ArtefactError, SettingsError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fvaegan"
@@ -213,7 +214,7 @@ def test_a_loss_that_is_not_finite_stops_with_update_and_term():
     broken = trainer()
     with torch.no_grad():
         broken.networks.E.linear_log_var.bias.fill_(200.0)
-    with pytest.raises(FloatingPointError, match=r"batch 4 of the epoch: loss term reconstruction is nan"):
+    with pytest.raises(FloatingPointError, match=r"batch 4: loss term reconstruction became nan"):
         broken.epoch(10)
 
 
@@ -257,7 +258,8 @@ def benchmark(seed=0, per_class=24):
     x = np.maximum(x, 0).astype(np.float32)
     return Benchmark(
         class_name=np.array([f"class {k}" for k in range(16)]), class_role=roles,
-        class_vector=vectors.astype(np.float32), id=np.array([f"video{i:03}" for i in range(len(labels))]), class_index=labels, subset=subset,
+        class_vector=vectors.astype(np.float32), id=np.array([f"video{i:03}" for i in range(len(labels))]),
+        class_index=labels, subset=subset,
         audio=x[:, :16], video=x[:, 16:],
     )
 
@@ -380,10 +382,10 @@ def test_a_stage_continues_to_the_bit_after_it_was_stopped(tmp_path, monkeypatch
     straight, checkpoint = fitted(), tmp_path / "stage1.checkpoint"
     train_epoch = FVAEGAN.train_epoch
 
-    def stopped(self, trainer, epoch):
+    def stopped(self, trainer, epoch, stage):
         if epoch == 2:
             raise KeyboardInterrupt
-        return train_epoch(self, trainer, epoch)
+        return train_epoch(self, trainer, epoch, stage)
 
     monkeypatch.setattr(FVAEGAN, "train_epoch", stopped)
     with pytest.raises(KeyboardInterrupt):
@@ -402,7 +404,7 @@ def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_names_the_epoch():
-    with pytest.raises(FloatingPointError, match=r"fvaegan, epoch \d, batch \d+ of the epoch: loss term \w+ is"):
+    with pytest.raises(TrainingError, match=r"stage 1, epoch \d, batch \d+: loss term \w+ became \w+, expected a fin"):
         fitted(learning_rate=1e30)
 
 
