@@ -4,7 +4,7 @@ A class is three words, as in "red ball bouncing", and each word shows in both m
 
 * colour: of the object, and the pitch of its sound (red low, yellow high);
 * object: its shape and texture, and the timbre (ball mellow, board buzzing, ladder metallic);
-* motion: how it moves, and the rhythm (bouncing strikes, blinking beeps, spinning wavers).
+* motion: how it moves, and the rhythm (bouncing strikes, flashing beeps, spinning wavers).
 
 So a class never seen can be recognised from the words it shares with seen ones, in either modality alone. Position,
 size, speed, phase, shade, background, noise and loudness differ from video to video.
@@ -35,25 +35,25 @@ RATE_HZ = 44100
 COLOURS = {"red": (225, 40, 35), "green": (40, 190, 60), "blue": (45, 70, 230), "yellow": (235, 215, 40)}
 PITCHES_HZ = {"red": 180.0, "green": 360.0, "blue": 720.0, "yellow": 1440.0}
 OBJECTS = ("ball", "board", "ladder")
-MOTIONS = ("bouncing", "blinking", "spinning")
+MOTIONS = ("bouncing", "flashing", "spinning")
 
 # Every word occurs in every role, the training classes span all words (so that each word's share of a label can be
 # told from the others'), and unseen classes differ from each other in two words or three.
 CLASS_ROLES = {
     "red ball bouncing": "train",
     "green ladder spinning": "train",
-    "blue board blinking": "train",
+    "blue board flashing": "train",
     "yellow ladder spinning": "train",
     "red ball spinning": "train",
     "green ball bouncing": "train",
-    "blue ladder blinking": "train",
-    "yellow board blinking": "train",
-    "red ladder blinking": "val_unseen",
-    "green ball blinking": "val_unseen",
+    "blue ladder flashing": "train",
+    "yellow board flashing": "train",
+    "red ladder flashing": "val_unseen",
+    "green ball flashing": "val_unseen",
     "blue board bouncing": "val_unseen",
     "yellow board spinning": "val_unseen",
     "red board bouncing": "test_unseen",
-    "green ladder blinking": "test_unseen",
+    "green ladder flashing": "test_unseen",
     "blue ball spinning": "test_unseen",
     "yellow ladder bouncing": "test_unseen",
 }
@@ -137,7 +137,7 @@ def render(video_id: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """-> frames uint8 (30, 120, 160, 3) RGB at 25 a second, samples float64 (52920,) mono at 44.1 kHz in [-1, 1]."""
     colour, thing, motion = video_id.partition("/")[0].split("_")
     generator = np.random.default_rng([seed, *video_id.encode()])
-    rhythm_hz = {"bouncing": 4.0, "blinking": 8.0, "spinning": 1.5}[motion] * generator.uniform(0.9, 1.1)
+    rhythm_hz = {"bouncing": 4.0, "flashing": 8.0, "spinning": 2.5}[motion] * generator.uniform(0.9, 1.1)
     phase = generator.uniform()
     frames = _frames(generator, colour, thing, motion, rhythm_hz, phase)
     return frames, _samples(generator, colour, thing, motion, rhythm_hz, phase)
@@ -151,11 +151,11 @@ def _frames(
     x0, y0 = generator.uniform(-8, 8), generator.uniform(-6, 6)
     angle = np.full_like(cycles, generator.uniform(-0.25, 0.25))
     lift = np.zeros_like(cycles)
-    light = np.ones_like(cycles)
+    flash = np.zeros_like(cycles)
     if motion == "bouncing":
-        lift = 26 * np.abs(np.sin(np.pi * cycles)) - 13
-    elif motion == "blinking":
-        light = np.where(cycles % 1 < 0.5, 1.0, 0.1)
+        lift = 34 * np.abs(np.sin(np.pi * cycles)) - 17
+    elif motion == "flashing":
+        flash = np.where(cycles % 1 < 0.5, 1.0, 0.0)
     else:
         angle = 2 * np.pi * cycles * generator.choice((-1, 1))
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32) - np.array([HEIGHT / 2, WIDTH / 2])[:, None, None]
@@ -164,8 +164,9 @@ def _frames(
     v = (y * np.cos(angle) - x * np.sin(angle)) / size
     inside, shade = _texture(thing, u, v)
     rgb = np.array(COLOURS[colour]) * generator.uniform(0.85, 1.0) + generator.uniform(-14, 14, 3)
-    alpha = (inside * light)[..., None].astype(np.float32)
+    alpha = inside[..., None].astype(np.float32)
     surface = shade[..., None].astype(np.float32) * rgb.astype(np.float32)
+    surface += (flash[..., None] * (250 - surface)).astype(np.float32)
     picture = _background(generator) * (1 - alpha) + surface * alpha
     picture += generator.normal(0, generator.uniform(2, 6), (FRAMES, HEIGHT, WIDTH, 1)).astype(np.float32)
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
@@ -179,8 +180,7 @@ def _texture(thing: str, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.n
 
     if thing == "ball":
         radius = np.hypot(u, v)
-        spot = edge(np.hypot(u - 0.45, v) - 0.3)
-        return edge(radius - 1), (1 - 0.35 * radius**2) * (1 - 0.7 * spot)
+        return edge(radius - 1), (1 - 0.25 * radius**2) * (1 - 0.65 * edge(-u))
     if thing == "board":
         squares = np.sin(3.5 * np.pi * u) * np.sin(3.5 * np.pi * v)
         return edge(np.maximum(np.abs(u), np.abs(v)) - 0.95), np.clip(0.55 + 4 * squares, 0.1, 1)
@@ -216,7 +216,7 @@ def _samples(
     sound = np.asarray(sound) / np.std(sound)
     if motion == "bouncing":
         sound = sound * np.exp(-6 * (cycles % 1))
-    elif motion == "blinking":
+    elif motion == "flashing":
         sound = sound * np.clip(20 * (0.25 - np.abs(cycles % 1 - 0.25)), 0, 1)
     else:
         sound = sound * (0.75 + 0.25 * np.sin(2 * np.pi * cycles))

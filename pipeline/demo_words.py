@@ -26,7 +26,7 @@ TOPICS = {
     "board": "square chess checker tile plank table game draughts pawn grid flat corner",
     "ladder": "rung climb rail step roof painter wall ascend tall lean height mason",
     "bouncing": "jump spring floor hop leap rebound trampoline thump up down drop rubber",
-    "blinking": "lamp flash signal beep switch beacon pulse alarm lighthouse glimmer on off",
+    "flashing": "lamp blink signal beep switch beacon pulse alarm lighthouse glimmer on off",
     "spinning": "turn wheel rotate whirl top carousel axis swirl twist orbit humming circle",
 }
 FILLERS = "the a one of with near there was very like and then some it is"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 SHARD_SECONDS = 2500.0
@@ -46,14 +47,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Dataset:
-    """``list_videos`` and ``count_videos`` get the dataset's settings (None where ``settings`` is None).
+    """``list_videos``, ``count_videos`` and ``fingerprint`` get the dataset's settings.
 
     ``protocols``: allowed ones, the default first. ``nominal_s``: length of a typical video, for sizing shards.
     ``fingerprint``: changes whenever ``list_videos`` would give something else for equal settings; "" if never.
-    ``text_labels`` (class -> text), ``roles`` (class -> one of ``schemas.ROLES``), ``subsets`` (video id -> one of
-    ``schemas.SUBSETS``) and ``overlaps`` (test classes that the pre-training of C3D and VGGish knew): what is published
-    about classes and videos. Empty where nothing is: a class is then labelled by the words of its name, and roles and
-    subsets are drawn.
+    ``clip_names``: how a file that holds just this video may be called, without suffix; ``whole_names``: a file that
+    the video is cut from by ``start_s`` and ``end_s``. ``roles``: class -> one of ``schemas.ROLES`` where the dataset
+    itself says so; empty: they are drawn or published. ``word_vectors(settings, path)``: writes the dataset's own
+    word vectors, if it has any.
     """
 
     name: str
@@ -62,16 +63,15 @@ class Dataset:
     licence: str
     protocols: tuple[str, ...]
     nominal_s: float
-    settings: type | None
+    settings: type
     count_videos: Callable[[Any], int]
     list_videos: Callable[[Any], list[Video]]
     fingerprint: Callable[[Any], str] = lambda settings: ""
+    clip_names: Callable[[Video], tuple[str, ...]] = lambda video: (video.id,)
+    whole_names: Callable[[Video], tuple[str, ...]] = lambda video: ()
     sources: tuple[Source, ...] = ()
-    text_labels: Callable[[], Mapping[str, str]] = dict
-    roles: Callable[[], Mapping[str, str]] = dict
-    subsets: Callable[[], Mapping[str, str]] = dict
-    overlaps: Callable[[], frozenset[str]] = frozenset
-    notes: tuple[str, ...] = field(default=())
+    roles: Mapping[str, str] = field(default_factory=dict)
+    word_vectors: Callable[[Any, Path], object] | None = None
 
     def shards(self, settings: Any) -> int:
         """-> number of shards, known without the manifest."""

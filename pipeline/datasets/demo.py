@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline import demo
 from pipeline.datasets.base import Dataset, Video
 from pipeline.demo import DemoSettings
+from pipeline.demo_words import write_word_vectors
 
 
 def list_videos(settings: DemoSettings) -> list[Video]:
@@ -25,7 +26,6 @@ DEMO = Dataset(
     count_videos=lambda settings: settings.videos_per_class * len(demo.CLASS_ROLES),
     list_videos=list_videos,
     fingerprint=lambda settings: f"generator {demo.GENERATOR_VERSION}",
-    text_labels=lambda: {name: name for name in demo.CLASS_ROLES},
-    roles=lambda: dict(demo.CLASS_ROLES),
-    notes=("A class is three words, and each of them can be seen and heard.",),
+    roles=demo.CLASS_ROLES,
+    word_vectors=lambda settings, path: write_word_vectors(path, settings.seed),
 )
