@@ -58,7 +58,7 @@ class Benchmark:
 
 
 def read_benchmark(path: Path, feature_set: str = "") -> Benchmark:
-    """-> the benchmark of an artefact, checked. Raises ArtefactError for features or a split that can't be trained on."""
+    """-> the benchmark of an artefact. Raises ArtefactError for features or a split that can't be trained on."""
     with h5.read(path, schemas.BENCHMARK) as file:
         columns = {name: file[name] for name in
                    ("class_name", "class_role", "class_vector", "id", "subset", "audio", "video")}
@@ -82,7 +82,8 @@ def check_features(benchmark: Benchmark) -> None:
     for name in ("audio", "video", "class_index", "subset"):
         if len(getattr(benchmark, name)) != count:
             raise ArtefactError(
-                f"{benchmark.where}: found {len(getattr(benchmark, name))} rows of {name}, expected {count}, one a video"
+                f"{benchmark.where}: found {len(getattr(benchmark, name))} rows of {name}, expected one for each of "
+                f"{count} videos"
             )
     for name, owner in (("audio", benchmark.id), ("video", benchmark.id), ("class_vector", benchmark.class_name)):
         bad = ~np.isfinite(getattr(benchmark, name)).all(axis=1)

@@ -1,4 +1,4 @@
-"""What a training run is made of: the settings a user may change, and the specification they resolve to. No torch here."""
+"""What a training is made of: the settings a user may change, and the specification they resolve to. No torch here."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class TrainingSettings:
         require("training", self, "checkpoint_period_s", self.checkpoint_period_s >= 0, "0 or more seconds")
         for name in ("epochs", "batches_per_epoch", "synthetic_per_class"):
             require("training", self, name, getattr(self, name) >= 0, "0 (published) or more")
-        # a batch norm needs two rows
-        require("training", self, "batch_size", self.batch_size == 0 or self.batch_size >= 2, "0 (published), 2 or more")
+        enough = self.batch_size == 0 or self.batch_size >= 2  # a batch norm needs two rows
+        require("training", self, "batch_size", enough, "0 (published), 2 or more")
         require("training", self, "learning_rate", 0 <= self.learning_rate < math.inf, "0 (published) or more")
         require("training", self, "weight_decay", -1 <= self.weight_decay < math.inf, "-1 (published), 0 or more")
         for name in ("encoder_dropout", "projection_dropout", "decoder_dropout"):

@@ -1,0 +1,116 @@
+"""The final evaluation: the only place where test videos are scored, once, with what stage 1 fixed."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model import metrics
+from model.metrics import BETAS, Evaluation
+from model.protocol import Benchmark, Scores, evaluation_space, read_benchmark
+from model.settings import Spec
+from pipeline import h5, schemas
+
+
+@dataclass(frozen=True)
+class Result:
+    """``at``: output -> scores at its own beta; ``curve``: of the standard output at every beta of the grid."""
+
+    scores: Scores
+    at: dict[str, Evaluation]
+    curve: Evaluation
+    intervals: dict[str, np.ndarray]
+
+
+def evaluate_state(
+    benchmark: Benchmark, spec: Spec, published: frozenset[str], state: dict[str, np.ndarray],
+    calibrations: dict[str, float],
+) -> Result:
+    """Score the test videos of ``benchmark`` with a trained state. ``calibrations``: beta of each output.
+
+    An output without one (a method that is not calibrated) is scored at beta 0. Raises MetricError for a class without
+    test videos if ``spec.strict``.
+    """
+    from model.stages import create
+    from model.training import arithmetic
+
+    space = evaluation_space(benchmark)
+    with arithmetic(spec.threads):
+        scores = create(spec, published).scores(
+            state, benchmark.audio[space.rows], benchmark.video[space.rows], benchmark.class_vector[space.classes],
+            space.classes.tolist(),
+        )
+    targets = benchmark.class_index[space.rows]
+    at, intervals = {}, {}
+    for name, distances in scores.distances.items():
+        betas = np.array([calibrations.get(name, 0.0)])
+        at[name] = metrics.evaluate(
+            distances, targets, space.seen, space.unseen, betas, scores.zero_shot, strict=spec.strict
+        )
+        intervals[name] = metrics.bootstrap(
+            at[name].predictions, 0, targets, space.seen, space.unseen, spec.bootstrap_resamples, spec.seed
+        )
+    standard = next(iter(scores.distances.values()))
+    curve = metrics.evaluate(standard, targets, space.seen, space.unseen, BETAS, scores.zero_shot)
+    return Result(scores, at, curve, intervals)
+
+
+def evaluate(
+    benchmark_path: Path, stage1_path: Path, stage2_path: Path, spec: Spec, published: frozenset[str],
+    output: h5.Output,
+) -> None:
+    """Score stage 2's model on the test videos with stage 1's calibration and write schemas.SCORES.
+
+    Attributes: ``empty_classes`` (names of classes without test videos, left out of the means), ``parameters``,
+    ``chosen_epoch``. Raises MetricError for an empty class if ``spec.strict``, ArtefactError for stages of another
+    training.
+    """
+    from model.stages import check_same_training, read_state
+
+    benchmark = read_benchmark(benchmark_path, spec.feature_set)
+    with h5.read(stage1_path, schemas.STAGE1) as file:
+        check_same_training(stage1_path, file.attributes, spec)
+        calibrations = file.attributes["calibrations"]
+    with h5.read(stage2_path, schemas.STAGE2) as file:
+        check_same_training(stage2_path, file.attributes, spec)
+        facts = {name: file.attributes[name] for name in ("chosen_epoch", "parameters")}
+    result = evaluate_state(benchmark, spec, published, read_state(stage2_path, schemas.STAGE2), calibrations)
+    write_scores(output, benchmark, spec, result, facts)
+
+
+def write_scores(output: h5.Output, benchmark: Benchmark, spec: Spec, result: Result, facts: dict) -> None:
+    space = evaluation_space(benchmark)
+    targets = benchmark.class_index[space.rows]
+    standard = next(iter(result.at.values()))
+    predicted = standard.predictions.generalised[0]
+    recall = metrics.recalls(predicted, targets, space.classes)
+    zero_shot = metrics.recalls(standard.predictions.zero_shot, targets, space.classes)
+    unseen = np.isin(space.classes, space.unseen)
+    with output.create() as file:
+        file.write("output", list(result.at))
+        for name in metrics.MEASURES:
+            file.write(name, np.array([100 * found.at_best()[name] for found in result.at.values()]))
+        file.write("calibration", np.array([found.beta for found in result.at.values()]))
+        file.write("interval", np.stack([100 * result.intervals[name] for name in result.at]))
+        file.write("beta", BETAS)
+        file.write("curve_seen", 100 * result.curve.seen)
+        file.write("curve_unseen", 100 * result.curve.unseen)
+        file.write("class_index", space.classes.astype(np.int32))
+        file.write("class_unseen", unseen)
+        file.write("class_videos", np.bincount(np.searchsorted(space.classes, targets), minlength=len(space.classes)))
+        file.write("class_recall", 100 * recall)
+        file.write("class_zero_shot", np.where(unseen, 100 * zero_shot, np.nan))
+        file.write("confusion", metrics.confusion(predicted, targets, space.classes).astype(np.int32))
+        file.write("id", benchmark.id[space.rows].tolist())
+        file.write("target", targets.astype(np.int32))
+        file.write("predicted", predicted.astype(np.int32))
+        file.write("predicted_zero_shot", standard.predictions.zero_shot.astype(np.int32))
+        file.write("embedding", result.scores.embedding.astype(np.float32))
+        file.write("label_embedding", result.scores.label_embedding.astype(np.float32))
+        file.attributes.update(
+            facts, method=spec.method, seed=spec.seed, spec=dataclasses.asdict(spec),
+            empty_classes=[str(benchmark.class_name[k]) for k in standard.empty],
+        )

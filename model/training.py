@@ -1,0 +1,332 @@
+"""The one training loop of the embedding methods.
+
+A step is: gather, forward, loss, backward, Adam, what the model does after the step. Loss terms stay on the device
+until the epoch ends, when they are looked at once. On a GPU the step is captured as a graph and replayed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model import metrics
+from model.batches import TrainingData
+from model.checkpoint import TrainingCheckpoint, identity
+from model.embedding import EmbeddingMethod, EmbeddingModel, Sizes, embed_rows, resolve_device
+from model.metrics import Evaluation
+from model.protocol import Benchmark, Fit, History, SearchSpace, Stage
+from model.samplers import ClassBalanced
+from model.settings import Spec
+from pipeline.errors import PipelineError
+from pipeline.progress import Progress
+
+# Passes that only move running statistics are left out before an epoch's last so many steps. What a statistic holds of
+# them by its next reading is at most 0.9^(2 * 192) = 3e-18 of it (two more updates a step, momentum 0.1 or more), below
+# the resolution of either precision.
+STATISTICS_STEPS = 192
+NEVER_ZERO = 1e-10
+
+
+class TrainingError(PipelineError):
+    """A loss became NaN or infinite."""
+
+
+@dataclass
+class Plateau:
+    """Learning rate that falls to a tenth when the score has not risen by 1e-4 of its best for more than 3 epochs.
+
+    As torch.optim.lr_scheduler.ReduceLROnPlateau(mode="max", patience=3) does it.
+    """
+
+    rate: float
+    best: float = -np.inf
+    bad_epochs: int = 0
+
+    def step(self, score: float) -> None:
+        if score > self.best * (1 + 1e-4):
+            self.best, self.bad_epochs = score, 0
+        else:
+            self.bad_epochs += 1
+        if self.bad_epochs > 3:
+            self.bad_epochs = 0
+            if self.rate - self.rate * 0.1 > 1e-8:
+                self.rate *= 0.1
+
+
+@contextlib.contextmanager
+def arithmetic(threads: int) -> Iterator[None]:
+    """Fix the number of CPU threads, on which the last bits depend, and flush denormals, which stall the CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_flush_denormal(False)
+
+
+class Trainer:
+    """Model, optimiser and data of one stage on one device."""
+
+    def __init__(self, model: EmbeddingModel, data: TrainingData, spec: Spec, device: torch.device):
+        self.model, self.device = model.to(device), device
+        self.data = data.to(device)
+        graphs = device.type == "cuda"
+        # a graph reads the rate from the device, so that it can change between replays
+        rate: Any = torch.tensor(spec.learning_rate, device=device) if graphs else spec.learning_rate
+        self.optimiser = torch.optim.Adam(
+            list(model.trained()), lr=rate, weight_decay=spec.weight_decay, fused=True, capturable=graphs
+        )
+        self.names: tuple[str, ...] = ()
+        self.graphs: dict[bool, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
+
+    def set_rate(self, rate: float) -> None:
+        for group in self.optimiser.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def step(self, index: Tensor) -> Tensor:
+        """One update on the videos ``index`` (B, G); -> loss terms before it (terms), on the device."""
+        batch = self.data.batch(index)
+        terms = self.model.loss_terms(batch)
+        self.names = tuple(terms)
+        stacked = torch.stack(list(terms.values()))
+        self.optimiser.zero_grad(set_to_none=True)
+        stacked.sum().backward()
+        self.optimiser.step()
+        self.model.after_step(batch)
+        return stacked.detach()
+
+    def epoch(self, index: Tensor, advance: Callable[[], None]) -> np.ndarray:
+        """``index`` (batches, B, G) -> loss terms (batches, terms)."""
+        self.model.train()
+        index = index.to(self.device)
+        step = self.replay if self.device.type == "cuda" else self.step
+        record = []
+        for number, row in enumerate(index):
+            self.model.statistics_matter = number >= len(index) - STATISTICS_STEPS
+            record.append(step(row).clone())
+            advance()
+        self.model.statistics_matter = True
+        return torch.stack(record).double().cpu().numpy()
+
+    def replay(self, index: Tensor) -> Tensor:
+        """``step`` as a captured graph, one with and one without the passes for running statistics."""
+        which = self.model.statistics_matter
+        if which not in self.graphs:
+            self.graphs[which] = self.capture(index)
+        graph, static_index, static_terms = self.graphs[which]
+        static_index.copy_(index)
+        graph.replay()
+        return static_terms
+
+    def capture(self, index: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
+        """Capture a step; the steps that warm it up leave no trace in parameters, optimiser or random numbers."""
+        before = self.snapshot()
+        static_index = index.clone()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self.step(static_index)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.optimiser.zero_grad(set_to_none=True)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            static_terms = self.step(static_index)
+        self.restore(before)
+        return graph, static_index, static_terms
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "tensors": {name: value.clone() for name, value in self.model.state_dict().items()},
+            "optimiser": {
+                parameter: {key: value.clone() for key, value in entry.items()}
+                for parameter, entry in self.optimiser.state.items()
+            },
+            "random": torch.cuda.get_rng_state(self.device),
+        }
+
+    def restore(self, before: dict[str, Any]) -> None:
+        """Put values back in place: a graph holds the addresses."""
+        for name, value in self.model.state_dict().items():
+            value.copy_(before["tensors"][name])
+        for parameter, entry in self.optimiser.state.items():
+            for key, value in entry.items():
+                kept = before["optimiser"].get(parameter)
+                value.copy_(kept[key]) if kept else value.zero_()
+        torch.cuda.set_rng_state(before["random"], self.device)
+
+
+def check_finite(terms: np.ndarray, names: tuple[str, ...], epoch: int, stage: int) -> None:
+    """``terms`` (batches, terms). Raise TrainingError naming the first batch and term that is not finite."""
+    bad = np.argwhere(~np.isfinite(terms))
+    if len(bad):
+        batch, term = bad[0]
+        raise TrainingError(
+            f"stage {stage}, epoch {epoch}, batch {batch}: loss term {names[term]} became {terms[batch, term]}, "
+            "expected a finite number; lower [training] learning_rate or look at the features"
+        )
+
+
+def evaluate(
+    model: EmbeddingModel, benchmark: Benchmark, features: tuple[Tensor, Tensor], space: SearchSpace,
+    device: torch.device, outputs: tuple[str, ...],
+) -> dict[str, Evaluation]:
+    """-> output -> scores of the model as it is now, in evaluation mode, over all betas."""
+    model.eval()
+    with torch.no_grad():
+        vectors = torch.from_numpy(benchmark.class_vector[space.classes]).to(device)
+        embedded = embed_rows(model, *features, torch.from_numpy(space.rows), device)
+        distances = model.distances(embedded, model.embed_classes(vectors))
+    model.train()
+    targets = benchmark.class_index[space.rows]
+    return {
+        name: metrics.evaluate(distances[name].cpu().numpy(), targets, space.seen, space.unseen) for name in outputs
+    }
+
+
+def calibrations(model: type[EmbeddingModel], found: dict[str, Evaluation], published: bool) -> dict[str, float]:
+    """-> beta of each output for the test. ``published``: see the deviation ``calibration``."""
+    betas = {name: found[name].beta for name in model.outputs}
+    if published:
+        betas[model.outputs[0]] = float(np.float32(np.mean([betas[name] for name in model.calibration_branches])))
+        betas = {name: beta or NEVER_ZERO for name, beta in betas.items()}
+    return betas
+
+
+def training_data(benchmark: Benchmark, stage: Stage) -> TrainingData:
+    """-> all features, uncopied; only videos of the stage have a ``row`` that can be looked up."""
+    row = np.full(len(benchmark.id), -1, dtype=np.int64)
+    row[stage.rows] = np.searchsorted(stage.classes, benchmark.class_index[stage.rows])
+    return TrainingData(*(torch.from_numpy(value) for value in (
+        benchmark.audio, benchmark.video, row, benchmark.class_vector[stage.classes]
+    )))
+
+
+def train(
+    method: EmbeddingMethod, benchmark: Benchmark, stage: Stage, generator: torch.Generator, checkpoint: Path | None
+) -> Fit:
+    """Train one stage of an embedding method, from its checkpoint if there is one."""
+    spec = method.spec
+    device = resolve_device(spec.device)
+    with arithmetic(spec.threads):
+        return Run(method, benchmark, stage, generator, checkpoint, device).go()
+
+
+class Run:
+    """One stage: epochs, selection, checkpoints."""
+
+    def __init__(
+        self, method: EmbeddingMethod, benchmark: Benchmark, stage: Stage, generator: torch.Generator,
+        checkpoint: Path | None, device: torch.device,
+    ):
+        self.method, self.benchmark, self.stage = method, benchmark, stage
+        self.spec, self.generator, self.device = method.spec, generator, device
+        data = training_data(benchmark, stage)
+        self.trainer = Trainer(
+            method.build(Sizes(benchmark.audio.shape[1], benchmark.video.shape[1])), data, self.spec, device
+        )
+        self.features = (self.trainer.data.audio, self.trainer.data.video)
+        rows = torch.from_numpy(stage.rows)
+        balanced = ClassBalanced.of(data.row[rows])
+        self.sampler = ClassBalanced(rows[balanced.order], balanced.start, balanced.count)
+        self.plateau = Plateau(self.spec.learning_rate)
+        self.history = History()
+        self.chosen_epoch, self.best = -1, -np.inf
+        self.best_state: dict[str, Tensor] = {}
+        self.calibrations: dict[str, float] = {}
+        self.checkpoint = TrainingCheckpoint(
+            checkpoint, identity(self.spec, method.published, stage, benchmark.content), self.spec.checkpoint_period_s
+        )
+
+    def go(self) -> Fit:
+        first = self.resume()
+        label = f"train {self.spec.method} on {self.spec.dataset}, seed {self.spec.seed}, stage {self.stage.number}"
+        with Progress(label, self.stage.epochs * self.spec.batches_per_epoch, "batches") as progress:
+            progress.advance(first * self.spec.batches_per_epoch)
+            for epoch in range(first, self.stage.epochs):
+                self.epoch(epoch, progress)
+                self.checkpoint.save(self.progress_state(epoch + 1), last=epoch + 1 == self.stage.epochs)
+        state = self.best_state if self.stage.number == 1 else self.trainer.model.state_dict()
+        arrays = {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
+        return Fit(arrays, self.history, self.chosen_epoch, self.calibrations)
+
+    def epoch(self, epoch: int, progress: Progress) -> None:
+        rates = self.stage.learning_rates
+        rate = rates[epoch] if rates else self.plateau.rate
+        self.trainer.set_rate(rate)
+        index = self.sampler.epoch(
+            self.spec.batches_per_epoch, self.spec.batch_size, self.generator, self.trainer.model.negatives
+        )
+        terms = self.trainer.epoch(index, progress.advance)
+        check_finite(terms, self.trainer.names, epoch, self.stage.number)
+        history = self.history
+        history.terms = self.trainer.names
+        history.term.append(terms.mean(axis=0).tolist())
+        history.loss.append(float(terms.sum(axis=1).mean()))
+        history.learning_rate.append(rate)
+        self.select(epoch)
+        progress.note(f", loss {history.loss[-1]:.3f}, HM {history.harmonic_mean[-1]:.2f}")
+
+    def select(self, epoch: int) -> None:
+        """Validate, and keep the epoch if its HM is strictly the best. With given rates nothing asks for it."""
+        history, model = self.history, self.trainer.model
+        values = dict.fromkeys((*metrics.MEASURES, "calibration"), float("nan"))
+        if not self.stage.learning_rates:
+            standard = model.outputs[0]
+            found = self.evaluation((standard,))[standard]
+            values = {name: 100 * value for name, value in found.at_best().items()} | {"calibration": found.beta}
+            self.plateau.step(float(found.harmonic_mean[found.best]))
+            if self.stage.number == 1 and values["harmonic_mean"] > self.best:
+                self.best, self.chosen_epoch = values["harmonic_mean"], epoch
+                self.best_state = {name: value.clone() for name, value in model.state_dict().items()}
+                self.calibrations = calibrations(
+                    type(model), self.evaluation(model.outputs), "calibration" in self.method.published
+                )
+        if self.stage.number == 2:
+            self.chosen_epoch = epoch
+        for name, value in values.items():
+            getattr(history, name).append(value)
+
+    def evaluation(self, outputs: tuple[str, ...]) -> dict[str, Evaluation]:
+        return evaluate(
+            self.trainer.model, self.benchmark, self.features, self.stage.validation, self.device, outputs
+        )
+
+    def progress_state(self, epoch: int) -> dict[str, Any]:
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        return {
+            "epoch": epoch, "model": self.trainer.model.state_dict(), "optimiser": self.trainer.optimiser.state_dict(),
+            "plateau": vars(self.plateau), "history": vars(self.history), "chosen_epoch": self.chosen_epoch,
+            "best": self.best, "best_state": self.best_state, "calibrations": self.calibrations,
+            "sampler": self.generator.get_state(), "random": torch.get_rng_state(), "cuda_random": cuda,
+        }
+
+    def resume(self) -> int:
+        """Take up the checkpoint; -> the epoch to go on with."""
+        kept = self.checkpoint.load()
+        if kept is None:
+            return 0
+        self.trainer.model.load_state_dict(kept["model"])
+        self.trainer.optimiser.load_state_dict(kept["optimiser"])
+        self.plateau = Plateau(**kept["plateau"])
+        self.history = History(**{**kept["history"], "terms": tuple(kept["history"]["terms"])})
+        self.chosen_epoch, self.best = kept["chosen_epoch"], kept["best"]
+        self.best_state = {name: value.to(self.device) for name, value in kept["best_state"].items()}
+        self.calibrations = kept["calibrations"]
+        self.generator.set_state(kept["sampler"])
+        torch.set_rng_state(kept["random"])
+        if kept["cuda_random"] is not None:
+            torch.cuda.set_rng_state(kept["cuda_random"], self.device)
+        return kept["epoch"]
