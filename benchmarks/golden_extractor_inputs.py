@@ -1,0 +1,179 @@
+"""Golden windows, frames and spectrograms: everything before the networks."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+import torch
+
+from benchmarks.golden_comparison import Comparison
+from extractors.audio import selavi_spectrogram, vggish_examples, vggish_log_mel
+from extractors.frames import c3d_frames, negative, selavi_frames
+from pipeline import crops, windows
+from pipeline.errors import VideoError
+from pipeline.resampling import resample
+
+PUBLISHED = frozenset({"selavi_windows", "selavi_short", "c3d_windows", "vggish_windows"})
+FRAMES_ATOL = 1e-5
+SOUND_ATOL = 1e-4
+# What the C3D extractor is told for each golden colour mode: (channels reversed, negated before the resize).
+C3D_MODES = {"bgr_plain": (True, False), "bgr_wrap": (True, True), "rgb_plain": (False, False)}
+OTHER_RELEASE = "made with a release of resampy whose filter the published features did not use"
+LONG = 10**9
+
+
+def timeline(frames: int, fps: float, tick: int = 1) -> windows.Timeline:
+    """-> a video of constant rate whose header says so."""
+    index = np.arange(frames)
+    return windows.Timeline(index / fps, frames / fps, index * tick, fps, frames, frames * tick)
+
+
+def image(file: Comparison, name: str) -> np.ndarray:
+    """-> the generated frames that a name like ``x_frames_26x120x160`` means: (N, H, W, 3) uint8 RGB."""
+    count, height, width = (int(part) for part in name.rpartition("_")[2].split("x"))
+    return file.recipe.frames_uint8(file.set_name, name, count, height, width)
+
+
+def selavi_windows(file: Comparison) -> None:
+    for name in file.names("/frame_index"):
+        length, rate, tick = name.split("_")
+        fps = float(Fraction(rate[3:].replace("over", "/")))
+        video = timeline(int(length[1:]), fps, int(tick[4:]))
+        try:
+            frames = windows.selavi_frames(video, LONG, PUBLISHED).frames
+            first = windows.selavi_audio(video, LONG, PUBLISHED).first
+            starts = windows.published_selavi_starts(video.header_frames, fps)
+        except VideoError:
+            frames, first, starts = np.empty((0, windows.SELAVI_FRAMES)), np.empty(0), np.empty(0)
+        file.exact(f"{name}/frame_index", frames)
+        file.exact(f"{name}/start_frame", starts)
+        file.exact(f"{name}/audio_start_sample_44100", first)
+
+
+def selavi_video_pre(file: Comparison) -> None:
+    close = partial(file.absolute, tolerance=FRAMES_ATOL)
+    for name in file.names("/fps"):
+        frames = image(file, name)
+        file.exact(f"{name}/input_sha256", file.recipe.sha256_of(frames))
+        video = timeline(len(frames), float(file[f"{name}/fps"]))
+        chosen = windows.published_selavi_frames(video).frames[0]
+        x = selavi_frames(torch.from_numpy(crops.selavi_crop(frames[chosen])[None]))[0].numpy()
+        close(f"{name}/subset_::5_::4_::4", x[:, ::5, ::4, ::4])
+        close(f"{name}/corner_rows", x[:, [0, 29]][:, :, [0, 111]])
+        close(f"{name}/per_channel_mean", x.mean(axis=(1, 2, 3), dtype=np.float64))
+        file.moments(f"{name}/mean_std_abssum", x, FRAMES_ATOL)
+    file.settings("*/fps")
+
+
+def selavi_audio_pre(file: Comparison) -> None:
+    close = partial(file.absolute, tolerance=SOUND_ATOL)
+
+    def wave(name: str, rate: int, count: int) -> np.ndarray:
+        return file.recipe.waveform_int16(file.set_name, name, rate, count)
+
+    def spectrum(samples: np.ndarray, rate: int = 44100) -> np.ndarray:
+        return selavi_spectrogram(torch.from_numpy(samples.astype(np.float32))[None], rate)[0].numpy()
+
+    def second(samples: np.ndarray, start_s: float, rate: int = 44100) -> np.ndarray:
+        # The released code slices as Python does: a start before zero counts from the end.
+        start = min(int(np.rint(start_s * rate)), len(samples) - rate)
+        return samples[start : start + rate if start >= 0 else len(samples)]
+
+    whole = wave("selavi_wave", 44100, int(file["wave/n_samples"]))
+    file.exact("wave/input_sha256", file.recipe.sha256_of(whole))
+    for index, start_s in enumerate(file["fr_sec"]):
+        x = spectrum(second(whole, start_s))
+        close(f"spec{index}", x)
+        close(f"spec{index}/subset_::4_::3", x[:, ::4, ::3])
+        file.moments(f"spec{index}/mean_std_abssum", x, SOUND_ATOL)
+    for name in (each for each in ("short", "tiny") if f"{each}/n_samples" in file.golden):
+        samples = wave(f"selavi_wave_{name}", 44100, int(file[f"{name}/n_samples"]))
+        file.exact(f"{name}/input_sha256", file.recipe.sha256_of(samples))
+        x = spectrum(second(samples, 0.0))
+        file.exact(f"{name}/shape", x.shape)
+        close(f"{name}/subset_::4_::3", x[:, ::4, ::3])
+        file.moments(f"{name}/mean_std_abssum", x, SOUND_ATOL)
+    silence = np.unique(spectrum(np.zeros(44100)))
+    close("silence/value", silence)
+    if "extra_24000Hz/fr_sec" in file.golden:
+        x = spectrum(second(wave("selavi_wave24k", 24000, 48000), float(file["extra_24000Hz/fr_sec"]), 24000), 24000)
+        file.exact("extra_24000Hz/shape", x.shape)
+        close("extra_24000Hz/subset_::4_::3", x[:, ::4, ::3])
+        file.moments("extra_24000Hz/mean_std_abssum", x, SOUND_ATOL)
+    file.settings("*n_samples", "*fr_sec")
+
+
+def c3d_clips(frames: np.ndarray, mode: str) -> torch.Tensor:
+    """RGB frames (N, H, W, 3) uint8 at 25 a second -> (clips, 3, 16, 112, 112) float32, in a golden colour mode."""
+    reversed_channels, negated = C3D_MODES[mode]
+    # The released code negates before it resizes; with values of zero the order matters.
+    frames = negative(torch.from_numpy(frames)).numpy() if negated else frames
+    clips = windows.c3d_frames(timeline(len(frames), 25.0), LONG, PUBLISHED)
+    small = crops.c3d_crop(frames)[clips.frames]
+    return c3d_frames(torch.from_numpy(small), torch.from_numpy(clips.valid), reversed_channels, False, True)
+
+
+def c3d_pre(file: Comparison) -> None:
+    close = partial(file.absolute, tolerance=FRAMES_ATOL)
+    for name in file.names("/input_sha256"):
+        frames = image(file, name)
+        file.exact(f"{name}/input_sha256", file.recipe.sha256_of(frames))
+        for mode in C3D_MODES:
+            x = c3d_clips(frames, mode).numpy()
+            close(f"{name}/{mode}/subset_::3_::6_::6", x[:, :, ::3, ::6, ::6])
+            close(f"{name}/{mode}/per_clip_channel_mean", x.mean(axis=(2, 3, 4), dtype=np.float64))
+            file.moments(f"{name}/{mode}/mean_std_abssum", x, FRAMES_ATOL)
+            close(f"{name}/{mode}/clip0_frame5_row56", x[0, :, 5, 56])
+    file.ignore("*/info_*", "a fact about a torchvision release, not an output")
+
+
+def vggish_sound(file: Comparison, name: str, rate: int, count: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """-> the generated int16 waveform, and what VGGish hears of it: mono at 16 kHz, float64."""
+    wave = file.recipe.waveform_int16(file.set_name, name, rate, count, channels)
+    mono = wave / 32768.0
+    mono = mono.mean(axis=1) if channels > 1 else mono
+    return wave, resample(mono, rate)
+
+
+def vggish_input(sound: np.ndarray) -> torch.Tensor:
+    """Samples (n,) at 16 kHz -> examples (n, 1, 96, 64) float32, cut as the published windows cut them."""
+    first = windows.vggish_audio(timeline(1, 1.0), len(sound), PUBLISHED).first
+    clips = np.stack([sound[start : start + windows.VGGISH_SAMPLES] for start in first])
+    return vggish_examples(vggish_log_mel(torch.from_numpy(clips)))
+
+
+def vggish_pre(file: Comparison) -> None:
+    close = partial(file.absolute, tolerance=SOUND_ATOL)
+    for name in file.names("/rate_samples_channels"):
+        facts = [int(value) for value in file[f"{name}/rate_samples_channels"]]
+        wave, sound = vggish_sound(file, name, *facts)
+        file.exact(f"{name}/input_sha256", file.recipe.sha256_of(wave))
+        here = name if facts[0] == 16000 else f"{name}/resampy_0.2.2"
+        x = vggish_input(sound).numpy()[:, 0]
+        close(f"{here}/log_mel", x)
+        file.exact(f"{here}/n_examples", len(x))
+        file.moments(f"{here}/mean_std_abssum", x, SOUND_ATOL)
+        if facts[0] != 16000:
+            file.exact(f"{here}/resampled_len", len(sound))
+            close(f"{here}/resampled_::37", sound[::37])
+    counts = []
+    for count in file["edge/n_samples_16k"]:
+        try:
+            counts.append(len(windows.vggish_audio(timeline(1, 1.0), int(count), PUBLISHED).first))
+        except VideoError:
+            counts.append(0)
+    file.exact("edge/n_examples", counts)
+    file.settings("edge/n_samples_16k", "*/rate_samples_channels")
+    close("silence/value", np.unique(vggish_log_mel(torch.zeros(1, windows.VGGISH_SAMPLES)).numpy()))
+    file.ignore("*/resampy_*", OTHER_RELEASE)
+
+
+FILES = {
+    "selavi_windows": selavi_windows,
+    "selavi_video_pre": selavi_video_pre,
+    "selavi_audio_pre": selavi_audio_pre,
+    "c3d_pre": c3d_pre,
+    "vggish_pre": vggish_pre,
+}

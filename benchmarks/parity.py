@@ -1,0 +1,71 @@
+"""Compare this code with golden numbers: ``python benchmarks/parity.py DIR [DIR ...] [--device cpu|cuda[:i]]``.
+
+DIR holds a ``recipe.py`` and, beside it, every ``set_*`` folder. One line per group with the largest deviation and its
+tolerance, then the arrays that were not compared and why. Exit status 1 if a deviation is above its tolerance or
+nothing was compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.parity_group import Group
+
+KINDS = ("golden_extractors", "golden_model")
+
+
+def compare(directory: Path, device: str) -> list[Group]:
+    """-> groups of all kinds of golden files that ``directory`` holds."""
+    groups: list[Group] = []
+    for kind in KINDS:
+        module = importlib.import_module(f"benchmarks.{kind}")
+        if module.applies(directory):
+            groups += module.compare(directory, device) if kind == "golden_extractors" else module.compare(directory)
+    return groups
+
+
+def report(groups: list[Group]) -> bool:
+    """Print one line per group and the ignored arrays; -> whether all are within tolerance and any was compared."""
+    good = sum(group.compared for group in groups) > 0
+    width = max((len(group.name) for group in groups), default=0)
+    for group in groups:
+        within = group.deviation <= group.tolerance
+        good = good and within
+        print(
+            f"{'ok  ' if within else 'FAIL'} {group.name:<{width}} {group.compared:4d} arrays, "
+            f"deviation {group.deviation:.2e}, tolerance {group.tolerance:.2e}"
+        )
+    for group in groups:
+        for key, reason in group.ignored:
+            print(f"ignored: {group.name.partition(':')[0]} {key}: {reason}")
+    compared, ignored = sum(group.compared for group in groups), sum(len(group.ignored) for group in groups)
+    print(f"{compared} arrays compared, {ignored} ignored: {'ok' if good else 'FAIL'}")
+    return good
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", nargs="+", type=Path)
+    parser.add_argument("--device", default="cpu", help="where the extractors' networks run: cpu, cuda or cuda:<i>")
+    chosen = parser.parse_args(arguments)
+    good = True
+    for directory in chosen.directory:
+        print(f"{directory}")
+        if not directory.is_dir():
+            print(f"FAIL {directory}: no such folder; expected one with recipe.py and set_*")
+            good = False
+            continue
+        groups = compare(directory, chosen.device)
+        if not groups:
+            print("FAIL nothing to compare: found no recipe.py with set_*/*.npz of a known kind")
+        good = report(groups) and good if groups else False
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
