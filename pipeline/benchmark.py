@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import h5, schemas
+from pipeline import h5, pooling, schemas
 from pipeline.errors import ArtefactError, PipelineError
 from pipeline.schemas import SUBSETS
 
@@ -117,7 +117,7 @@ def build(
         failures = {row[0]: row[1:] for row in zip(*failed, strict=True)}
         columns = {kind: file[kind][joined.kept] for kind in ("video", "audio")}
         columns["id"] = file["id"][joined.kept]
-        facts.update({key: file.attributes[key] for key in ("feature_set", "weights") if key in file.attributes})
+        facts.update({key: file.attributes[key] for key in pooling.CARRIED if key in file.attributes})
     has_video = np.isin(np.arange(len(names)), joined.class_index)
     lost = [str(name) for name in names[(roles != "unused") & ~has_video]]
     roles = np.where(has_video, roles, "unused")

@@ -9,28 +9,24 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline import demo_words, h5, published_files, restricted_pickle, schemas, word_vectors
+from pipeline import h5, published_files, restricted_pickle, schemas, word_vectors
 from pipeline.errors import SettingsError
-from pipeline.tables import read_table
+from pipeline.label_texts import SHORTEST_PIECE, hint, pieces_of, spellings, texts_of, words_of
 
 BACKENDS = ("auto", "word2vec", "fasttext", "text", "published")
-TABLES = Path(__file__).parent / "datasets"
 VECTOR_FILES = {
     "ucf": "w2v_features/word_embeddings_ucf_normed.npy",
     "activitynet": "w2v_features/word_embeddings_activity_normed.npy",
     "vggsound": "w2v_features/word_embeddings_vggsound_normed.npy",
 }
-SHORTEST_PIECE = 3
 
 
 @dataclass(frozen=True)
@@ -39,14 +35,12 @@ class LabelSettings:
 
     ``path``: file of word vectors. ``aliases``: CSV file with the columns class_name,text_label, for classes whose
     name is not what should be embedded. ``upstream``: URL or folder of the released files (backend ``published``).
-    ``demo_seed``: of the word vectors that the demo trains for itself.
     """
 
     backend: str = "auto"
     path: str = ""
     aliases: str = ""
     upstream: str = published_files.URL
-    demo_seed: int = 0
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -65,112 +59,47 @@ class Label:
     missing: tuple[str, ...]
 
 
-# Names to texts.
+class UnknownText(SettingsError):
+    """A text label without any vector."""
 
-
-def text_of(class_name: str) -> str:
-    """-> the name in words: CamelCase, digits, underscores, punctuation split. ``PlayingYoYo`` -> 'Playing Yo Yo'."""
-    text = re.sub(r"[^\w']|_", " ", class_name)
-    text = re.sub(r"(?<!\w)'|'(?!\w)", " ", text)
-    pieces = []
-    for previous, letter, following in zip(" " + text, text, text[1:] + " ", strict=False):
-        starts = letter.isupper() and (previous.islower() or (previous.isupper() and following.islower()))
-        if starts or (letter.isdigit() != previous.isdigit() and letter.isalnum() and previous.isalnum()):
-            pieces.append(" ")
-        pieces.append(letter)
-    return " ".join("".join(pieces).split())
-
-
-def published_texts(dataset: str) -> dict[str, str]:
-    """-> class name -> published text label of a benchmark's dataset, all classes, by name; empty for another one."""
-    path = TABLES / f"{dataset}_labels.csv"
-    if dataset not in VECTOR_FILES:
-        return {}
-    return {row["class_name"]: row["text_label"] for row in read_table(path, ("class_name", "text_label"))}
-
-
-def texts_of(class_names: Sequence[str], dataset: str, aliases: str = "") -> dict[str, str]:
-    """-> class name -> text label, of all classes that the published table has, and of ``class_names``.
-
-    Aliases come first, then the published texts (names compared case-folded), then the rule of ``text_of``.
-    """
-    table = published_texts(dataset)
-    folded = {name.casefold(): name for name in table}
-    unknown = [name for name in class_names if name.casefold() not in folded]
-    if table and unknown:
-        raise SettingsError(
-            f"class {unknown[0]!r} is not one of the {len(table)} of {dataset}"
-            f"{_hint(unknown[0], table)}; use --dataset folder for classes of your own"
+    def __init__(self, text: str, words: Sequence[str], path: Path, class_name: str = ""):
+        self.text, self.words, self.path = text, tuple(words), path
+        where = f"class {class_name!r}, text {text!r}" if class_name else f"{text!r}"
+        super().__init__(
+            f"[labels]: {where}: none of its words ({', '.join(words) or 'it has none'}) has a vector in {path}; give "
+            "the class another text in an alias table ([labels] aliases = FILE with the columns class_name,text_label)"
         )
-    texts = {name: table.get(name) or text_of(name) for name in table or class_names}
-    for row in read_table(Path(aliases), ("class_name", "text_label")) if aliases else ():
-        name = folded.get(row["class_name"].casefold(), row["class_name"])
-        if name not in texts or not row["text_label"]:
-            raise SettingsError(
-                f"[labels] aliases: {aliases} has the row {row['class_name']!r},{row['text_label']!r}, expected a "
-                f"class of this dataset and a text{_hint(name, texts)}"
-            )
-        texts[name] = row["text_label"]
-    return texts
-
-
-def _hint(name: str, known: Mapping[str, str]) -> str:
-    near = get_close_matches(name, list(known), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 # Texts to vectors.
 
 
-def words_of(text: str) -> tuple[str, ...]:
-    """-> the words of a text label, as written."""
-    return tuple(text_of(text).split())
-
-
-def spellings(word: str) -> tuple[str, ...]:
-    """-> how a vocabulary may write a word, best first; the possessive s goes last."""
-    bare = word.removesuffix("'s").replace("'", "")
-    forms = (word.lower(), word, word.capitalize(), word.upper(), bare.lower(), bare.capitalize())
-    return tuple(dict.fromkeys(form for form in forms if form))
-
-
-def pieces_of(word: str, ranks: Mapping[str, int]) -> tuple[str, ...]:
-    """-> the word as a sequence of known ones ('rockclimbing' -> rock, climbing), empty if there is none.
-
-    Fewest pieces first, then the ones whose rarest word is the most frequent.
-    """
-    word = word.lower()
-    best: list[tuple[int, int, tuple[str, ...]] | None] = [(0, 0, ())] + [None] * len(word)
-    for end in range(SHORTEST_PIECE, len(word) + 1):
-        for start in range(0, end - SHORTEST_PIECE + 1):
-            before, piece = best[start], word[start:end]
-            if before is not None and piece in ranks:
-                candidate = (before[0] + 1, max(before[1], ranks[piece]), (*before[2], piece))
-                if best[end] is None or candidate[:2] < best[end][:2]:  # type: ignore[index]
-                    best[end] = candidate
-    whole = best[-1]
-    return whole[2] if whole else ()
-
-
 def embed_words(texts: Sequence[str], path: Path, backend: str) -> list[Label]:
     """Mean of the vectors of a text's words, L2-normalised. Joined words that are unknown are taken apart.
 
-    Raises SettingsError for a text without any known word, naming it and its words.
+    Raises UnknownText for a text without any known word.
     """
-    wanted = {form for text in texts for word in words_of(text) for form in spellings(word)}
-    wanted |= {
-        word[i:j].lower()
-        for text in texts
-        for word in words_of(text)
-        for i in range(len(word))
-        for j in range(i + SHORTEST_PIECE, len(word) + 1)
-    }
+    labels = []
+    for text, label in zip(texts, _embed_known(texts, path, backend), strict=True):
+        if label is None:
+            raise UnknownText(text, words_of(text), path)
+        labels.append(label)
+    return labels
+
+
+def _embed_known(texts: Sequence[str], path: Path, backend: str) -> list[Label | None]:
+    """-> one label per text, None where no word is known."""
+    words = {word for text in texts for word in words_of(text)}
+    wanted = {form for word in words for form in spellings(word)}
+    for word in words:
+        spans = ((i, j) for i in range(len(word)) for j in range(i + SHORTEST_PIECE, len(word) + 1))
+        wanted |= {word[i:j].lower() for i, j in spans}
     rows = word_vectors.read(path, backend, wanted)
     ranks = {word: row.rank for word, row in rows.items()}
-    return [_mean_of_words(text, rows, ranks, path) for text in texts]
+    return [_mean_of_words(text, rows, ranks) for text in texts]
 
 
-def _mean_of_words(text: str, rows: Mapping[str, word_vectors.WordRow], ranks: Mapping[str, int], path: Path) -> Label:
+def _mean_of_words(text: str, rows: Mapping[str, word_vectors.WordRow], ranks: Mapping[str, int]) -> Label | None:
     found: list[str] = []
     missing: list[str] = []
     for word in words_of(text):
@@ -178,10 +107,7 @@ def _mean_of_words(text: str, rows: Mapping[str, word_vectors.WordRow], ranks: M
         found += known
         missing += [] if known else [word]
     if not found:
-        raise SettingsError(
-            f"[labels]: no word of {text!r} has a vector in {path}: {', '.join(missing) or 'it has no words'}; "
-            "give the class another text in an alias table ([labels] aliases)"
-        )
+        return None
     mean = np.stack([rows[word].vector for word in found]).mean(axis=0, dtype=np.float64)
     return Label(text, _unit(mean, text), tuple(found), tuple(missing))
 
@@ -194,10 +120,7 @@ def embed_phrases(texts: Sequence[str], path: Path) -> list[Label]:
         vector = model.vector(text)
         words = words_of(text)
         if vector is None or not vector.any():
-            raise SettingsError(
-                f"[labels]: {path} has neither a word nor n-grams for {text!r} ({', '.join(words) or 'no words'}); "
-                "give the class another text in an alias table ([labels] aliases)"
-            )
+            raise UnknownText(text, words, path)
         known = tuple(word for word in words if any(model.knows(form) for form in spellings(word)))
         labels.append(Label(text, _unit(vector, text), known, tuple(word for word in words if word not in known)))
     return labels
@@ -211,7 +134,7 @@ def published_labels(texts: Sequence[str], path: Path) -> list[Label]:
     absent = [text for text in texts if text not in table]
     if absent:
         raise SettingsError(
-            f"[labels]: {path} has no vector for the text {absent[0]!r}{_hint(absent[0], table)}; an alias needs a "
+            f"[labels]: {path} has no vector for the text {absent[0]!r}{hint(absent[0], table)}; an alias needs a "
             "backend that can embed new text (fasttext, word2vec or text)"
         )
     return [Label(text, np.asarray(table[text], dtype=np.float32), words_of(text), ()) for text in texts]
@@ -222,6 +145,14 @@ def _unit(vector: np.ndarray, text: str) -> np.ndarray:
     if not np.isfinite(length) or length == 0:
         raise SettingsError(f"[labels]: the vector of {text!r} has length {length}, expected a positive number")
     return (vector / length).astype(np.float32)
+
+
+def known_vectors(texts: Sequence[str], path: Path) -> dict[str, np.ndarray]:
+    """-> text -> unit vector, of the texts of which a file of word vectors knows something."""
+    backend = word_vectors.detect(path)
+    if backend == "fasttext":
+        return {label.text: label.vector for label in embed_phrases(texts, path)}
+    return {label.text: label.vector for label in _embed_known(texts, path, backend) if label is not None}
 
 
 # The published order.
@@ -249,9 +180,11 @@ def embed(
     dataset: str,
     settings: LabelSettings,
     output: h5.Output,
+    write_vectors: Callable[[Path], object] | None = None,
 ) -> None:
     """One vector per class of the manifest, and the one that the published order gives it.
 
+    ``write_vectors``: writes the dataset's own word vectors (the demo's) to a path; used where none are set.
     Raises SettingsError where no vectors can be had, for a class without any known word and for vectors that are not
     300-d.
     """
@@ -259,12 +192,16 @@ def embed(
         names = [str(name) for name in file["class_name"]]
     texts = texts_of(names, dataset, settings.aliases)
     with tempfile.TemporaryDirectory() as scratch:
-        if dataset == "demo" and settings.backend == "auto" and not settings.path:
-            settings = replace(settings, path=str(Path(scratch) / "demo_word_vectors.bin"))
-            demo_words.write_word_vectors(Path(settings.path), settings.demo_seed)
+        if write_vectors is not None and settings.backend == "auto" and not settings.path:
+            settings = replace(settings, path=str(Path(scratch) / f"{dataset}_word_vectors.bin"))
+            write_vectors(Path(settings.path))
         backend, path = resolve(dataset, settings, Path(output.path).parent / "published")
         unique = sorted(set(texts.values()))
-        labels = dict(zip(unique, embed_texts(unique, backend, path), strict=True))
+        try:
+            labels = dict(zip(unique, embed_texts(unique, backend, path), strict=True))
+        except UnknownText as error:
+            name = next(name for name, text in sorted(texts.items()) if text == error.text)
+            raise UnknownText(error.text, error.words, error.path, name) from error
         source = {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
     _write(names, texts, labels, output, {"backend": backend, "source": source})
 

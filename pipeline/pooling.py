@@ -15,7 +15,7 @@ from pipeline.progress import Progress
 
 BLOCK_ROWS = 4096
 # What the shards say about the extractors; it must be the same in all of them.
-CARRIED = ("feature_set", "weights", "video_weights", "audio_weights", "video_extractor", "audio_extractor", "licences")
+CARRIED = ("feature_set", "weights", "extractors", "precision")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ def _plan(paths: Sequence[Path]) -> tuple[list[ShardRows], list[str], list[list[
         with h5.read(path, schemas.CLIP_FEATURES) as file:
             columns = [file[name] for name in ("id", "status", "reason", "detail")]
             clips = np.minimum(np.diff(file["video/offsets"]), np.diff(file["audio/offsets"]))
-            shared = _same_facts(file, paths[0], shared if index else None)
+            if (columns[1] == "ok").any() or len(paths) == 1:  # a shard without any clip has loaded nothing
+                shared = _same_facts(file, shared)
         sizes.append(len(columns[0]))
         for row, (video, status, reason, detail) in enumerate(zip(*columns, strict=True)):
             if status == "ok" and clips[row] == 0:
@@ -105,14 +106,14 @@ def _plan(paths: Sequence[Path]) -> tuple[list[ShardRows], list[str], list[list[
     return shards, [entry[0] for entry in pooled], failures, shared
 
 
-def _same_facts(file: h5.Artefact, first: Path, known: dict[str, Any] | None) -> dict[str, Any]:
-    facts = {key: value for key, value in file.attributes.items() if key in CARRIED}
-    if known is None or facts == known:
+def _same_facts(file: h5.Artefact, known: dict[str, Any]) -> dict[str, Any]:
+    facts = {key: file.attributes.get(key) for key in CARRIED}
+    if not known or facts == known:
         return facts
-    key = next(key for key in sorted(facts.keys() | known.keys()) if facts.get(key) != known.get(key))
+    key = next(key for key in CARRIED if facts[key] != known[key])
     raise ArtefactError(
-        f"{file.path}: found {key} = {facts.get(key)!r}, expected {known.get(key)!r} as in {first}; the shards come "
-        "from different extractors: delete the odd ones and run ExtractFeatures again"
+        f"{file.path}: found {key} = {facts[key]!r}, expected {known[key]!r} as in the shards before; they come from "
+        "different extractors: delete the odd ones and run ExtractFeatures again"
     )
 
 

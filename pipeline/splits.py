@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import cuts, h5, published_files, published_split, schemas
+from pipeline import cuts, h5, labels, overlap, published_files, published_split, schemas
 from pipeline.cuts import Subsets, Videos
 from pipeline.datasets import DATASETS
 from pipeline.errors import PipelineError, SettingsError
+from pipeline.label_texts import texts_of
+from pipeline.overlap import Decision
 from pipeline.published_split import PublishedSplit
 from pipeline.schemas import ROLES, SUBSETS
 from pipeline.tables import read_table
@@ -33,9 +35,10 @@ class SplitSettings:
 
     Shares are of all classes, and of a class's videos. ``exclude_classes``: names left out, separated by commas.
     ``exclude_ids``: file with one video id a line (those an extractor was pre-trained on). ``categories``: CSV file
-    with the columns class_name,category, and ``exclude_categories`` the ones left out. ``overlap``: how classes known
-    from pre-training are found. ``decisions``: CSV file that says so per class; it always wins. ``lists``: labels of
-    pre-training sets, as name=file. ``vectors``: file of word vectors, to compare labels by meaning.
+    with the columns class_name,category, and ``exclude_categories`` the ones left out. ``overlap``: keep
+    classes known from pre-training from being unseen; ``auto``: where there are decisions or lists. ``decisions``: CSV
+    file that says so per class; it always wins. ``lists``: labels of pre-training sets, as name=file. ``vectors``: file
+    of word vectors, to compare labels by meaning.
     ``upstream``: URL or folder of the released files.
     """
 
@@ -57,7 +60,7 @@ class SplitSettings:
 
     def __post_init__(self) -> None:
         _check_choice("kind", self.kind, KINDS)
-        _check_choice("overlap", self.overlap, ("auto", "rules", "decisions", "off"))
+        _check_choice("overlap", self.overlap, ("auto", "on", "off"))
         for name in ("val_unseen_share", "test_unseen_share", "held_out_share"):
             value = getattr(self, name)
             if not 0 < value < 0.5:
@@ -71,21 +74,6 @@ class SplitSettings:
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise SettingsError(f"[split] {name}: found {value!r}, expected one of {', '.join(choices)}")
-
-
-@dataclass(frozen=True)
-class ClassDecisions:
-    """One entry per class: pre-training covers it or not, the label that says so, its score, and who decided."""
-
-    overlap: list[bool]
-    label: list[str]
-    score: list[float]
-    decided_by: list[str]
-
-
-def no_decisions(count: int, decided_by: str = "") -> ClassDecisions:
-    """-> nothing overlaps."""
-    return ClassDecisions([False] * count, [""] * count, [0.0] * count, [decided_by] * count)
 
 
 def build(
@@ -107,14 +95,15 @@ def build(
     kind = settings.kind
     if kind == "auto":
         kind = "published" if dataset in published_split.FOLDERS else "curated"
+    cache, together = Path(output.path).parent / "published", "split_groups" not in published
     facts: dict[str, Any] = {"kind": kind, "feature_set": feature_set}
     if kind == "curated":
-        roles, decisions, subsets = curate(videos, dataset, feature_set, settings, "split_groups" not in published)
-        facts.update(seed=settings.seed, groups_together="split_groups" not in published)
+        roles, decisions, subsets = curate(videos, dataset, feature_set, settings, together, cache)
+        facts.update(seed=settings.seed, groups_together=together)
     else:
-        split = released(dataset, feature_set, settings, Path(output.path).parent / "published")
+        split = released(dataset, feature_set, settings, cache)
         roles, subsets = apply_lists(videos, split, settings.table or f"the released lists of {dataset}")
-        decisions = no_decisions(len(names), "published")
+        decisions = [Decision(False, "", 0.0, "published")] * len(names)
         facts["not_in_manifest"] = len(set(split.subsets) - set(ids))
     facts["table"] = statistics(videos, roles, subsets.subset)
     _write(videos, roles, decisions, subsets, facts, output)
@@ -150,22 +139,52 @@ def apply_lists(videos: Videos, split: PublishedSplit, where: str) -> tuple[list
 
 
 def curate(
-    videos: Videos, dataset: str, feature_set: str, settings: SplitSettings, together: bool
-) -> tuple[list[str], ClassDecisions, Subsets]:
+    videos: Videos, dataset: str, feature_set: str, settings: SplitSettings, together: bool, cache: Path
+) -> tuple[list[str], list[Decision], Subsets]:
     """-> (role per class, overlap decisions, subset per video) of a split made here; a dataset's own roles count."""
     excluded = exclusions(videos, settings)
     usable = np.zeros(len(videos.class_names), dtype=bool)
     usable[videos.class_index[[not reason for reason in excluded]]] = True
-    own = DATASETS[dataset].roles() if dataset in DATASETS and dataset not in published_split.FOLDERS else {}
-    decisions = no_decisions(len(usable), "declared" if own else "")
+    own = dict(DATASETS[dataset].roles) if dataset in DATASETS else {}
+    decisions = [Decision(False, "", 0.0, "declared" if own else "off")] * len(usable)
     if own:
         declared = cuts.declared_roles(videos.class_names, own)
         roles = [role if ok else "unused" for role, ok in zip(declared, usable, strict=True)]
     else:
+        if looks_for_overlap(dataset, settings):
+            decisions = find_overlap(videos.class_names, dataset, feature_set, settings, cache)
+        overlapping = [decision.overlap for decision in decisions]
         shares = (settings.val_unseen_share, settings.test_unseen_share)
-        roles = cuts.assign_roles(videos.class_names, usable.tolist(), decisions.overlap, shares, settings.seed)
+        roles = cuts.assign_roles(videos.class_names, usable.tolist(), overlapping, shares, settings.seed)
     units = videos if together else Videos(videos.class_names, videos.ids, videos.class_index, videos.ids)
     return roles, decisions, cuts.cut_videos(units, roles, excluded, settings.held_out_share, settings.seed)
+
+
+def looks_for_overlap(dataset: str, settings: SplitSettings) -> bool:
+    """-> whether ``[split] overlap`` means that pre-training is looked at."""
+    given = bool(settings.decisions or settings.lists) or dataset in published_split.FOLDERS
+    return settings.overlap == "on" or (settings.overlap == "auto" and given)
+
+
+def find_overlap(
+    class_names: Sequence[str], dataset: str, feature_set: str, settings: SplitSettings, cache: Path
+) -> list[Decision]:
+    """-> per class whether pre-training covers it: the user's decisions first, then the project's, then the rules."""
+    pretraining = overlap.PRETRAINING[feature_set]
+    own = overlap.DECISIONS / f"{dataset}_overlap.csv"
+    files = [Path(settings.decisions)] if settings.decisions else []
+    files += [own] if own.is_file() else []
+    decided = [overlap.read_decisions(path, pretraining, class_names) for path in files]
+    texts = texts_of(class_names, dataset)
+    folded = {name.casefold(): text for name, text in texts.items()}
+    own_texts = [folded[name.casefold()] for name in class_names]
+    settled = all(any(name in table for table in decided) for name in class_names)
+    lists = overlap.label_lists(settings.lists, () if settled else pretraining, cache)
+    vectors = {}
+    if settings.vectors:
+        wanted = sorted({*own_texts, *(label for entries in lists.values() for label in entries)})
+        vectors = labels.known_vectors(wanted, Path(settings.vectors))
+    return overlap.decide(class_names, overlap.nearest(own_texts, lists, vectors), decided)
 
 
 def exclusions(videos: Videos, settings: SplitSettings) -> list[str]:
@@ -220,18 +239,19 @@ def statistics(videos: Videos, roles: Sequence[str], subset: Sequence[str]) -> d
 def _write(
     videos: Videos,
     roles: Sequence[str],
-    decisions: ClassDecisions,
+    decisions: Sequence[Decision],
     subsets: Subsets,
     facts: Mapping[str, Any],
     output: h5.Output,
 ) -> None:
     with output.create() as out:
+        overlap.write_decisions(Path(output.path).with_suffix(".overlap.csv"), videos.class_names, decisions)
         out.write("class_name", videos.class_names)
         out.write("role", roles)
-        out.write("overlap", decisions.overlap)
-        out.write("overlap_label", decisions.label)
-        out.write("overlap_score", np.array(decisions.score, dtype=np.float32))
-        out.write("decided_by", decisions.decided_by)
+        out.write("overlap", [decision.overlap for decision in decisions])
+        out.write("overlap_label", [decision.label for decision in decisions])
+        out.write("overlap_score", np.array([decision.score for decision in decisions], dtype=np.float32))
+        out.write("decided_by", [decision.decided_by for decision in decisions])
         out.write("id", videos.ids)
         out.write("subset", subsets.subset)
         out.write("excluded", subsets.excluded)
