@@ -15,7 +15,7 @@ test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy pipeline extractors model tasks
-	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 status: .venv/installed
 	$(BIN)/python -m tasks status $(ARGS)

@@ -90,6 +90,11 @@ class Spec:
         if self.seed < 0:
             raise SettingsError(f"seed: found {self.seed}, expected 0 or more")
 
+    def content(self) -> dict[str, object]:
+        """-> what can change the numbers of a training: part of its digest."""
+        return {name: value for name, value in vars(self).items()
+                if name not in ("device", "strict", "checkpoint_period_s")}
+
 
 def device_known(name: str) -> bool:
     """-> whether ``name`` is auto, cpu, cuda or cuda:<n>."""

@@ -100,18 +100,9 @@ def settings(name: str) -> Any:
     return settings_classes()[name](**values)
 
 
-# Keys that change how the work is done but not what comes out of it; all others are part of the digests.
-WITHOUT_EFFECT = {
-    "decoding": {"keep", "ahead", "timeout_s", "memory_mb", "processes"},
-    "extraction": {"device", "prefetch_batches"},
-    "training": {"device", "checkpoint_period_s", "strict"},
-}
-
-
-def content(name: str, values: Any = None) -> dict[str, Any]:
-    """-> the settings of a section (or ``values`` in their place) that change content, as a dictionary."""
-    every = dataclasses.asdict(settings(name) if values is None else values)
-    return {key: value for key, value in every.items() if key not in WITHOUT_EFFECT.get(name, ())}
+def content(values: Any) -> dict[str, Any]:
+    """-> what of a settings dataclass can change an artefact: all of it, unless it says so itself in ``content()``."""
+    return values.content() if hasattr(values, "content") else dataclasses.asdict(values)
 
 
 def dataset_settings(dataset: str) -> Any:

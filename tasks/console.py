@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class ShortFormatter(logging.Formatter):
-    """Luigi's records without tracebacks, which stand in the task's log file."""
+    """One line for what a user can mend; a traceback for what only we can."""
 
     def formatException(self, ei) -> str:
-        return ""
+        return f"error: {ei[1]}" if isinstance(ei[1], PipelineError) else super().formatException(ei)
 
     def format(self, record: logging.LogRecord) -> str:
         return super().format(record).strip()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from pipeline import benchmark, demo, labels, schemas, splits
+from pipeline import benchmark, labels, schemas, splits
+from pipeline.datasets import dataset_named
 from pipeline.h5 import Output
 from tasks import config
 from tasks.acquire import BuildManifest
@@ -23,12 +24,11 @@ class EmbedLabels(ArtefactTask):
         return {"manifest": BuildManifest(dataset=self.dataset)}
 
     def settings(self) -> dict[str, Any]:
-        return {"labels": config.content("labels"), "dataset": config.dataset_settings(self.dataset)}
+        return {"labels": config.content(config.settings("labels")), "dataset": config.dataset_settings(self.dataset)}
 
     def build(self, output: Output) -> None:
-        own = None
-        if self.dataset == "demo":
-            own = functools.partial(demo.write_word_vectors, seed=config.settings("demo").seed)
+        make = dataset_named(self.dataset).word_vectors
+        own = functools.partial(make, config.dataset_settings(self.dataset)) if make else None
         labels.embed(self.input_path("manifest"), self.dataset, config.settings("labels"), output, own)
 
 
@@ -43,7 +43,7 @@ class CurateSplit(FeatureTask):
         return {"manifest": BuildManifest(dataset=self.dataset)}
 
     def settings(self) -> dict[str, Any]:
-        return {"split": config.settings("split")}
+        return {"split": config.content(config.settings("split"))}
 
     def build(self, output: Output) -> None:
         manifest = self.input_path("manifest")

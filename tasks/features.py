@@ -99,8 +99,8 @@ class DecodeVideos(ShardTask):
     def settings(self) -> dict[str, Any]:
         return {
             "plans": registry.feature_set_named(self.feature_set).plans,
-            "decoding": config.content("decoding"),
-            "ffmpeg": media.ffmpeg_version(),
+            "decoding": config.content(config.settings("decoding")),
+            "decoders": media.decoder_versions(),
         }
 
     def build(self, output: Output) -> None:
@@ -130,7 +130,7 @@ class ExtractFeatures(ShardTask):
         return [self.decoded(), self.inputs()["weights"]]
 
     def settings(self) -> dict[str, Any]:
-        return {"decoded": self.decoded().digest, "extraction": config.content("extraction")}
+        return {"decoded": self.decoded().digest, "extraction": config.content(config.settings("extraction"))}
 
     @property
     def resources(self) -> dict[str, int]:

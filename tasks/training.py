@@ -43,7 +43,7 @@ class MethodTask(FeatureTask):
         return registry.specification(self.method, self.dataset, self.feature_set, self.seed, chosen)
 
     def settings(self) -> dict[str, Any]:
-        return {"spec": config.content("training", self.spec())}
+        return {"spec": config.content(self.spec())}
 
     @property
     def resources(self) -> dict[str, int]:

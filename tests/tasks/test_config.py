@@ -56,10 +56,12 @@ def test_the_shipped_file_is_valid(configure, monkeypatch):
         config.settings(name)
 
 
-def test_what_is_without_effect_exists():
-    for section, keys in config.WITHOUT_EFFECT.items():
-        fields = {field.name for field in dataclasses.fields(config.settings_classes()[section])}
-        assert keys <= fields, section
+def test_what_changes_nothing_is_not_in_a_digest(configure):
+    for section, key in (("decoding", "keep"), ("decoding", "timeout_s"), ("extraction", "device")):
+        assert key in dataclasses.asdict(config.settings(section))
+        assert key not in config.content(config.settings(section))
+    assert "threads" in config.content(config.settings("extraction"))
+    assert config.content(config.settings("split")) == dataclasses.asdict(config.settings("split"))
 
 
 def test_looking_does_not_load_torch():

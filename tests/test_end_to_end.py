@@ -1,0 +1,298 @@
+"""The whole line on a small folder of videos, as a user runs it: good and bad files, reruns, changes, crashes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline import demo, demo_words, h5
+
+ROOT = Path(__file__).parents[1]
+CLASSES = [
+    "red ball bouncing", "red ladder spinning", "blue ball bouncing", "green board spinning", "yellow ball flashing",
+    "blue ladder flashing",
+]
+VIDEOS = 5
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("run")]
+
+
+def make_folder(folder: Path, classes=CLASSES, count=VIDEOS) -> Path:
+    """Write ``count`` demo videos per class as a user's folder, and a word2vec file beside it."""
+    for name in classes:
+        for number in range(count):
+            path = folder / "videos" / name / f"{number:03d}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            demo.write_video(path, f"{name.replace(' ', '_')}/{number:03d}.mp4", seed=1)
+    demo_words.write_word_vectors(folder / "words.bin", 0)
+    return folder / "videos"
+
+
+class Run:
+    """A folder of videos, a configuration and an artefact root; ``luigi`` runs the real command."""
+
+    def __init__(self, folder: Path, root: str = "data"):
+        self.folder, self.root = folder, folder / root
+        self.settings = {
+            "paths": {"root": self.root},
+            "labels": {"path": folder / "words.bin"},
+            "weights": {"source": "generated"},
+            "training": {"epochs": 2, "batches_per_epoch": 5},
+            "report": {"bootstrap_samples": 20},
+        }
+        self.workers = 2
+
+    def config(self) -> Path:
+        path = self.folder / f"{self.root.name}.cfg"
+        sections = [f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in values.items())
+                    for name, values in self.settings.items()]
+        shipped = (ROOT / "luigi.cfg").read_text()
+        path.write_text(shipped.replace("[paths]\nroot = data\n", "") + "\n".join(sections))
+        return path
+
+    def command(self, task="RunBenchmark", *words) -> list[str]:
+        videos = ["--videos", str(self.folder / "videos")] if task == "RunBenchmark" else []
+        return [sys.executable, "-m", "luigi", "--module", "tasks", task, "--dataset", "folder", *videos,
+                "--workers", str(self.workers), *words]
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "LUIGI_CONFIG_PATH": str(self.config()), "PYTHONPATH": str(ROOT)}
+
+    def luigi(self, task="RunBenchmark", *words) -> subprocess.CompletedProcess:
+        words = words or ("--feature-set", "c3d_vggish", "--seeds", "0")
+        return subprocess.run(self.command(task, *words), env=self.environment(), cwd=self.folder,
+                              capture_output=True, text=True, timeout=400, check=False)
+
+    def contents(self) -> dict[str, str]:
+        """-> artefact -> content id."""
+        return {str(path.relative_to(self.root)): h5.facts(path)["content_sha256"]
+                for path in self.root.glob("*/*/*.h5") if not path.name.startswith(".")}
+
+    def inodes(self) -> dict[str, int]:
+        return {str(path.relative_to(self.root)): path.stat().st_ino for path in self.root.glob("*/*/*.h5")}
+
+    def scores(self) -> list[dict[str, str]]:
+        path, = self.root.glob("report/folder/*/scores.csv")
+        return list(csv.DictReader(path.open()))
+
+
+def started(result: subprocess.CompletedProcess) -> list[str]:
+    """-> families of the tasks that ran, in order."""
+    return [line.split()[2] for line in result.stderr.splitlines() if " start " in line[8:16]]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Run:
+    """An undisturbed run over good videos and a few bad ones."""
+    folder = tmp_path_factory.mktemp("end_to_end")
+    videos = make_folder(folder)
+    good = videos / CLASSES[0]
+    (good / "empty.mp4").write_bytes(b"")
+    (good / "page.mp4").write_text("<!DOCTYPE html><html><body>Video unavailable</body></html>")
+    whole = (good / "000.mp4").read_bytes()
+    (good / "cut.mp4").write_bytes(whole[: len(whole) // 3])
+    run = Run(folder)
+    result = run.luigi()
+    assert result.returncode == 0, result.stderr[-5000:]
+    run.result = result
+    return run
+
+
+def test_it_ends_with_the_report(finished):
+    last = finished.result.stdout.strip().splitlines()[-1]
+    assert last.startswith("Report: ")
+    page = Path(last.removeprefix("Report: "))
+    assert page.is_file()
+    assert "generated weights" in page.read_text()
+    row, = finished.scores()
+    assert (row["dataset"], row["feature_set"], row["method"], row["seed"]) == ("folder", "c3d_vggish", "avca", "0")
+    assert row["weights"] == "generated"
+    for name in ("S", "U", "HM", "ZSL"):
+        assert 0 <= float(row[name]) <= 100
+
+
+def test_bad_videos_are_counted_with_their_reasons(finished):
+    path, = finished.root.glob("report/folder/*/failures.csv")
+    text = path.read_text()
+    for name, reason in (("empty", "empty"), ("page", "not_media")):
+        assert f"{name}" in text and reason in text, text
+    assert "cut" in text
+
+
+def test_decoded_shards_are_gone(finished):
+    assert list(finished.root.glob("decoded/*/*.h5")) == []
+
+
+def test_a_second_run_does_nothing(finished):
+    before = finished.inodes()
+    begun = time.monotonic()
+    result = finished.luigi()
+    assert result.returncode == 0, result.stderr
+    assert time.monotonic() - begun < 20
+    assert started(result) == []
+    assert finished.inodes() == before
+    assert "Report: " in result.stdout
+
+
+def test_a_deleted_artefact_is_rebuilt_alone(finished):
+    before = finished.contents()
+    path, = finished.root.glob("split/folder/*.h5")
+    path.unlink()
+    result = finished.luigi()
+    assert started(result) == ["CurateSplit"], result.stderr
+    assert finished.contents() == before
+
+
+def test_a_deleted_shard_brings_its_decoded_shard_back(finished):
+    before = finished.contents()
+    path = sorted(finished.root.glob("clip_features/folder/*.h5"))[-1]
+    path.unlink()
+    result = finished.luigi()
+    assert started(result) == ["DecodeVideos", "ExtractFeatures"], result.stderr
+    assert finished.contents() == before
+
+
+def test_one_setting_reruns_what_depends_on_it(finished):
+    before = finished.contents()
+    finished.settings["split"] = {"seed": 5}
+    try:
+        result = finished.luigi()
+    finally:
+        del finished.settings["split"]
+    assert result.returncode == 0, result.stderr
+    assert started(result) == ["CurateSplit", "BuildBenchmark", "TrainStage1", "TrainStage2", "Evaluate", "Report"]
+    after = finished.contents()
+    assert {name: after[name] for name in before} == before, "the old results stay"
+
+
+def test_one_worker_gives_the_same_to_the_bit(finished):
+    other = Run(finished.folder, "one_worker")
+    other.workers = 1
+    result = other.luigi()
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert other.contents() == {name: content for name, content in finished.contents().items() if name in other.contents()}
+    assert other.scores() == finished.scores()[:1]
+
+
+def test_an_added_video_redoes_one_shard(finished):
+    folder = finished.folder
+    extra = folder / "videos" / CLASSES[1] / "099.mp4"
+    shutil.copy(folder / "videos" / CLASSES[1] / "000.mp4", extra)
+    other = Run(folder, "one_worker")
+    try:
+        result = other.luigi()
+        assert result.returncode == 0, result.stderr[-3000:]
+        assert started(result).count("DecodeVideos") == 1
+        assert started(result).count("ExtractFeatures") == 1
+        assert started(result)[:2] == ["BuildManifest", "AcquireVideos"]
+    finally:
+        extra.unlink()
+
+
+def test_killed_at_random_moments_it_ends_the_same(finished):
+    expected = finished.contents()
+    disturbed = Run(finished.folder, "disturbed")
+    rng = random.Random(0)
+    command = disturbed.command("RunBenchmark", "--feature-set", "c3d_vggish", "--seeds", "0")
+    for kill in range(8):
+        process = subprocess.Popen(command, env=disturbed.environment(), cwd=disturbed.folder,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            process.wait(timeout=rng.uniform(3, 14))
+        except subprocess.TimeoutExpired:
+            before = disturbed.inodes()
+            children = [int(p) for p in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+            if kill % 2 and children:
+                os.kill(rng.choice(children), signal.SIGKILL)
+                time.sleep(1)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for path in disturbed.root.glob("*/*/*.h5"):
+                h5.facts(path)
+            assert before.keys() - disturbed.inodes().keys() <= {n for n in before if n.startswith("decoded")}
+    kept = {name: inode for name, inode in disturbed.inodes().items() if not name.startswith("decoded")}
+    result = disturbed.luigi()
+    assert result.returncode == 0, result.stderr[-3000:]
+    after = disturbed.inodes()
+    assert {name: after[name] for name in kept} == kept, "finished work is not repeated"
+    contents = disturbed.contents()
+    assert contents == {name: expected[name] for name in contents}
+    assert disturbed.scores() == finished.scores()[:1]
+
+
+@pytest.mark.parametrize("words, message", [
+    (("--dataset", "demmo"), "dataset 'demmo' is unknown.*did you mean 'demo'"),
+    (("--methods", "avac"), "method 'avac' is unknown; did you mean 'avca'"),
+    (("--feature-set", "selavy"), "feature set 'selavy' is unknown; did you mean 'selavi'"),
+    (("--protocol", "reference"), "found protocol 'reference', expected corrected"),
+    (("--seeds", "one"), "seeds: found 'one', expected whole numbers"),
+    (("--videos", "/nowhere"), "/nowhere: no such folder"),
+    (("--extraction-threads", "0"), r"\[extraction\] threads: found 0, expected 1 or more"),
+])
+def test_wrong_requests_are_one_clear_line(finished, words, message):
+    import re
+
+    result = subprocess.run([*finished.command(), *words], env=finished.environment(), cwd=finished.folder,
+                            capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert re.search(message, result.stderr), result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_class_with_too_few_videos_is_one_clear_line(finished, tmp_path):
+    shutil.copytree(finished.folder / "videos", tmp_path / "videos")
+    for path in sorted((tmp_path / "videos" / CLASSES[2]).iterdir())[1:]:
+        path.unlink()
+    run = Run(tmp_path)
+    run.settings["labels"]["path"] = finished.folder / "words.bin"
+    result = run.luigi()
+    assert result.returncode != 0
+    assert f"{CLASSES[2]!r} has 1" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "Not finished" in result.stdout
+
+
+def test_status_plan_why_and_remove(finished):
+    def command(*words):
+        done = subprocess.run(
+            [sys.executable, "-m", "tasks", *words, "--dataset", "folder", "--videos", str(finished.folder / "videos"),
+             "--feature-set", "c3d_vggish", "--seeds", "0"],
+            env=finished.environment(), cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "everything is done" in command("status", "RunBenchmark")
+    assert "nothing to do" in command("plan", "RunBenchmark")
+    listed = command("remove", "Evaluate", "--below", "RunBenchmark")
+    assert "nothing deleted: give --yes" in listed
+    assert "scores/folder" in listed and "report/folder" in listed and "stage2" not in listed
+    before = finished.contents()
+    assert "deleted" in command("remove", "Evaluate", "--below", "--yes", "RunBenchmark")
+    assert "Evaluate c3d_vggish avca: 1 of 1" in command("plan", "RunBenchmark")
+    assert started(finished.luigi()) == ["Evaluate", "Report"]
+    assert finished.contents() == before
+    finished.settings["training"]["epochs"] = 3
+    try:
+        told = subprocess.run(
+            [sys.executable, "-m", "tasks", "why", "TrainStage1", "--dataset", "folder", "--folder-videos",
+             str(finished.folder / "videos"), "--feature-set", "c3d_vggish"],
+            env=finished.environment(), cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    finally:
+        finished.settings["training"]["epochs"] = 2
+    assert "epochs: found 2, now 3" in told, told
+
+
+def test_settings_are_in_every_artefact(finished):
+    for path in finished.root.glob("*/*/*.h5"):
+        facts = h5.facts(path)
+        assert facts["digest"].startswith(path.stem[-8:]), path
+        assert json.dumps(facts["settings"]) and facts["provenance"]["versions"]["torch"]
