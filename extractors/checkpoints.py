@@ -80,9 +80,7 @@ def explain(path: Path, error: Exception) -> str:
 
 def read_arrays(path: Path, carries_more: bool = False) -> dict[str, Any]:
     """-> name -> array or tensor, from .npz (no pickled objects) or a file written by torch.save."""
-    with path.open("rb") as file:
-        start = file.read(4)
-    if path.suffix == ".npz" or (start.startswith(b"PK") and "archive/data.pkl" not in _members(path)):
+    if path.suffix == ".npz" or _is_npz(path):
         try:
             with np.load(path, allow_pickle=False) as file:
                 return dict(file)
@@ -91,11 +89,18 @@ def read_arrays(path: Path, carries_more: bool = False) -> dict[str, Any]:
             raise WeightsError(
                 f"{path}: not readable ({first[:160]}), expected plain arrays in .npz: delete it and fetch it again"
             ) from error
-    return dict(mapping(path, read(path, carries_more)))
+    found = mapping(path, read(path, carries_more))
+    for name, value in found.items():
+        if not isinstance(value, np.ndarray | Tensor):
+            raise WeightsError(f"{path}: {name} is {type(value).__name__}, expected an array")
+    return dict(found)
 
 
-def _members(path: Path) -> str:
-    return " ".join(zipfile.ZipFile(path).namelist()) if zipfile.is_zipfile(path) else ""
+def _is_npz(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(name.endswith(".npy") for name in archive.namelist())
 
 
 def mapping(path: Path, found: Any) -> Mapping[str, Any]:
