@@ -173,3 +173,15 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(x)
         return x + self.feed_forward(x)
+
+
+class HiddenLayer(nn.Module):
+    """Linear, batch norm, ReLU, dropout, linear: the nets of CJME and AVGZSLNet; (B, G, inputs) -> (B, G, outputs)."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float):
+        super().__init__()
+        self.hidden = OneLayer(inputs, hidden, dropout)
+        self.output = nn.Linear(hidden, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(self.hidden(x))

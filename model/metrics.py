@@ -7,7 +7,7 @@ Conventions
   classes goes to the lower id.
 * S, U: mean over the seen, the unseen classes of the per-class recall. HM = 2 U S / (U + S + eps64).
   ZSL: the same mean over unseen classes when only those may be predicted; no beta.
-* A class without videos has no recall; it is left out of the means and named (``empty``), or, with ``strict``, an error.
+* A class without videos has no recall; it is left out of the means and named (``empty``), or an error (``strict``).
 * All values are fractions, 0 to 1.
 """
 

@@ -18,9 +18,9 @@ PUBLISHED_DATASETS = ("ucf", "activitynet", "vggsound")
 
 METHODS: dict[str, str] = {
     "avca": "model.avca:AVCA",
-    "ale": "model.baselines.bilinear:ALE",
-    "sje": "model.baselines.bilinear:SJE",
-    "devise": "model.baselines.bilinear:DEVISE",
+    "ale": "model.baselines.ale:ALE",
+    "sje": "model.baselines.sje:SJE",
+    "devise": "model.baselines.devise:DEVISE",
     "apn": "model.baselines.apn:APN",
     "fvaegan": "model.baselines.fvaegan:FVAEGAN",
     "cjme": "model.baselines.cjme:CJME",
