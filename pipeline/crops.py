@@ -15,8 +15,8 @@ C3D_LEFT, C3D_TOP = 30, 8
 def selavi_crop(frames: np.ndarray) -> np.ndarray:
     """(N, H, W, 3) uint8 -> (N, 112, 112, 3) float32 in 0..255: SeLaVi's resize and centre crop.
 
-    Shorter side to 112, bilinear, pixel centres aligned at half (align_corners False), no antialiasing; then the centre,
-    offsets rounded up. No resize where the shorter side is 112. Only the crop is computed. The published code
+    Shorter side to 112, bilinear, pixel centres aligned at half (align_corners False), no antialiasing; then the
+    centre, offsets rounded up. No resize where the shorter side is 112. Only the crop is computed. The published code
     normalises first: (v / 255 - 0.45) / 0.225 commutes with this up to rounding.
     """
     rows, columns = selavi_taps(*frames.shape[1:3])

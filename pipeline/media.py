@@ -22,13 +22,12 @@ from av.stream import Disposition
 
 from pipeline.errors import PipelineError, VideoError
 
-# Containers that hold their own data. Left out on purpose: playlists, concatenations, scripts, image sequences, devices.
+# Containers that hold their own data. Left out on purpose: playlists, concatenations, scripts, picture sequences.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg"
 PROTOCOLS = "file,pipe"
 STILL_CODECS = {"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpeg2000"}
 ENCRYPTED_TAGS = {"encv", "enca", "drmi", "drms"}
 MAX_PIXELS = 7680 * 4320
-UPRIGHT = (1, 0, 0, 1)
 SIGNATURES = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"free"), (0, b"RIFF"), (0, b"\x1aE\xdf\xa3"),
               (0, b"FLV\x01"), (0, b"OggS"), (0, b"\x00\x00\x01\xba"), (0, b"0&\xb2u\x8ef\xcf\x11"))
 PROBE_COLUMNS = (
@@ -41,9 +40,9 @@ PROBE_COLUMNS = (
 class MediaFacts:
     """What a file's headers say of its first real video stream and its first audio stream.
 
-    The fields of PROBE_COLUMNS are the columns of ``schemas.ACQUIRED``. Sizes are as stored, before ``orientation``
-    (the a, b, c, d signs of the display matrix) turns the picture upright; pixel shapes are never applied. ``frames``
-    and the durations are the header's, 0 where it has none; start times count from the container's zero.
+    The fields of PROBE_COLUMNS are the columns of ``schemas.ACQUIRED``. Sizes are as stored, before any rotation;
+    pixel shapes are never applied. ``frames`` and the durations are the header's, 0 where it has none; start times
+    count from the container's zero.
     """
 
     video_codec: str
@@ -60,7 +59,6 @@ class MediaFacts:
     audio_start_s: float
     container: str
     container_duration_s: float
-    orientation: tuple[int, int, int, int]
     video_stream: int
     audio_stream: int
     video_streams: int
@@ -208,6 +206,8 @@ def read_facts(container: InputContainer, path: Path, max_pixels: int) -> MediaF
         raise VideoError("corrupt", f"{path}: a picture of {width}x{height} pixels")
     if not audio.codec_context.sample_rate or not audio.codec_context.channels:
         raise VideoError("corrupt", f"{path}: audio without a sample rate or channels")
+    if is_encrypted(container):
+        raise VideoError("encrypted", f"{path}: its packets are encrypted")
     return MediaFacts(
         video_codec=video.codec_context.name,
         audio_codec=audio.codec_context.name,
@@ -223,7 +223,6 @@ def read_facts(container: InputContainer, path: Path, max_pixels: int) -> MediaF
         audio_start_s=stream_seconds(audio, "start_time"),
         container=container.format.name.split(",")[0],
         container_duration_s=max((container.duration or 0) / av.time_base, 0.0),
-        orientation=UPRIGHT,
         video_stream=video.index,
         audio_stream=audio.index,
         video_streams=len(container.streams.video),
@@ -236,6 +235,12 @@ def is_still(stream: Any) -> bool:
         return True
     context = getattr(stream, "codec_context", None)
     return context is not None and context.name in STILL_CODECS and stream.frames == 1
+
+
+def is_encrypted(container: InputContainer) -> bool:
+    """-> whether the first packet carries a key's id."""
+    first = next(iter(container.demux()), None)
+    return first is not None and first.has_sidedata("encryption_info")
 
 
 def codec_tag(stream: Any) -> str:

@@ -1,4 +1,4 @@
-"""The resampler behind the published VGGish features: resampy 0.2.2, filter ``kaiser_best``, rebuilt from its definition.
+"""The resampler behind the published VGGish features: filter ``kaiser_best`` of resampy 0.2.2, from its definition.
 
 Later releases of resampy have another filter (features differ by up to 3 codes of 255), hence our own.
 """
@@ -6,6 +6,7 @@ Later releases of resampy have another filter (features differ by up to 3 codes 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -24,19 +25,18 @@ def half_window() -> np.ndarray:
     return ROLL_OFF * np.sinc(ROLL_OFF * time) * np.kaiser(2 * count + 1, BETA)[count:]
 
 
-def side_weights(fraction: float, ratio: float) -> np.ndarray:
-    """-> weights of the samples on one side of an output that lies ``fraction`` (0..1, in scaled time) beyond the first.
+def side_filter(offset: int, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+    """-> (weights, their slopes) of the samples on one side of an output, nearest first, for a position of ``offset``
+    whole table steps from the nearest: the weights at position offset + eta (0 <= eta < 1) are weights + eta * slopes.
 
-    The table is walked in whole steps int(scale * 512), with linear interpolation between its entries.
+    The table is walked in whole steps int(scale * 512), although scale * 512 is not whole.
     """
     scale = min(1.0, ratio)
     table = half_window()
     step = int(scale * STEPS)
-    position = fraction * STEPS
-    offset = int(position)
     entries = offset + step * np.arange((len(table) - offset) // step)
     following = table[np.minimum(entries + 1, len(table) - 1)]
-    return scale * (table[entries] + (position - offset) * (following - table[entries]))
+    return scale * table[entries], scale * (following - table[entries])
 
 
 def resample(x: np.ndarray, rate: int, target: int = 16000) -> np.ndarray:
@@ -46,16 +46,23 @@ def resample(x: np.ndarray, rate: int, target: int = 16000) -> np.ndarray:
     sample it may fall just short, and the sample before is then the centre. ``x`` is read in blocks (a memory map will
     do); beyond its ends it is silence.
     """
+    return np.concatenate(list(resample_blocks(x, rate, target)) or [np.zeros(0)])
+
+
+def resample_blocks(x: np.ndarray, rate: int, target: int = 16000) -> Iterator[np.ndarray]:
+    """``resample`` piece by piece, in bounded memory."""
     if rate == target:
-        return np.asarray(x, np.float64)
+        for start in range(0, len(x), BLOCK):
+            yield np.asarray(x[start:start + BLOCK], np.float64)
+        return
     ratio = float(target) / rate
     scale = min(1.0, ratio)
     reach = len(half_window()) // int(scale * STEPS) + 2
-    out = np.empty(int(len(x) * ratio))
+    length = int(len(x) * ratio)
     filters: dict[int, np.ndarray] = {}
     time = 0.0
-    for start in range(0, len(out), BLOCK):
-        stop = min(start + BLOCK, len(out))
+    for start in range(0, length, BLOCK):
+        stop = min(start + BLOCK, length)
         increments = np.full(stop - start + 1, 1.0 / ratio)
         increments[0] = time
         times = np.cumsum(increments)
@@ -64,8 +71,7 @@ def resample(x: np.ndarray, rate: int, target: int = 16000) -> np.ndarray:
         fractions = scale * (times[:-1] - centres)
         base = int(centres[0]) - reach
         block = padded(x, base, int(centres[-1]) + reach + 2)
-        out[start:stop] = filtered(block, centres - base, fractions, ratio, reach, filters)
-    return out
+        yield filtered(block, centres - base, fractions, ratio, reach, filters)
 
 
 def padded(x: np.ndarray, start: int, stop: int) -> np.ndarray:
@@ -76,23 +82,36 @@ def padded(x: np.ndarray, start: int, stop: int) -> np.ndarray:
 
 
 def filtered(
-    block: np.ndarray, centres: np.ndarray, fractions: np.ndarray, ratio: float, reach: int, filters: dict[int, np.ndarray]
+    block: np.ndarray, centres: np.ndarray, fractions: np.ndarray, ratio: float, reach: int,
+    filters: dict[int, np.ndarray],
 ) -> np.ndarray:
-    """-> one output per centre. Outputs of one phase (equal fractions, to 1e-9) share a filter of 2 * reach taps."""
+    """-> one output per centre, from the samples up to it (``fractions`` away, in scaled time) and those beyond it.
+
+    Outputs whose two sides start at the same table steps share three filters of 2 * reach taps: the weights, and their
+    slopes on either side.
+    """
     windows = np.lib.stride_tricks.sliding_window_view(block, 2 * reach)
-    keys = np.rint(fractions * 1e9).astype(np.int64)
+    left = fractions * STEPS
+    right = (min(1.0, ratio) - fractions) * STEPS
+    keys = left.astype(np.int64) * (STEPS + 1) + right.astype(np.int64)
     order = np.argsort(keys, kind="stable")
     unique, first = np.unique(keys[order], return_index=True)
     out = np.empty(len(centres))
-    for key, rows in zip(unique, np.split(order, first[1:]), strict=True):
-        weights = filters.get(int(key))
-        if weights is None:
-            fraction = float(fractions[rows[0]])
-            left = side_weights(fraction, ratio)
-            right = side_weights(min(1.0, ratio) - fraction, ratio)
-            weights = np.zeros(2 * reach)
-            weights[reach - len(left):reach] = left[::-1]
-            weights[reach:reach + len(right)] = right
-            filters[int(key)] = weights
-        out[rows] = windows[centres[rows] - reach + 1] @ weights
+    for key, rows in zip(unique.tolist(), np.split(order, first[1:]), strict=True):
+        if key not in filters:
+            filters[key] = both_sides(key // (STEPS + 1), key % (STEPS + 1), ratio, reach)
+        base, rise, fall = (windows[centres[rows] - reach + 1] @ filters[key]).T
+        out[rows] = base + (left[rows] % 1) * rise + (right[rows] % 1) * fall
     return out
+
+
+def both_sides(left: int, right: int, ratio: float, reach: int) -> np.ndarray:
+    """-> (2 * reach, 3) float64: weights, slopes on the left, slopes on the right; the centre is tap reach - 1."""
+    taps = np.zeros((2 * reach, 3))
+    weights, slopes = side_filter(left, ratio)
+    taps[reach - len(weights):reach, 0] = weights[::-1]
+    taps[reach - len(weights):reach, 1] = slopes[::-1]
+    weights, slopes = side_filter(right, ratio)
+    taps[reach:reach + len(weights), 0] = weights
+    taps[reach:reach + len(weights), 2] = slopes
+    return taps

@@ -72,7 +72,8 @@ class FrameClips:
 
 @dataclass(frozen=True)
 class SoundClips:
-    """``start_s``, ``stop_s`` (clips,) float64; ``first`` (clips,) int64: first sample; negative: silence before zero."""
+    """``start_s``, ``stop_s`` (clips,) float64; ``first`` (clips,) int64: first sample, any
+    part before zero or beyond the end is silence."""
 
     start_s: np.ndarray
     stop_s: np.ndarray
@@ -209,7 +210,7 @@ def published_selavi_frames(timeline: Timeline) -> FrameClips:
         first = int(np.searchsorted(timeline.ticks, low, side="left"))
         last = min(int(np.searchsorted(timeline.ticks, high, side="right")) + 1, len(timeline.ticks))
         if last <= first:
-            raise VideoError("too_short", f"no frame from {start / timeline.fps:.2f} s on, where a published window starts")
+            raise VideoError("too_short", f"no frame from {start / timeline.fps:.2f} s on, where a window starts")
         rows.append(first + np.clip(local, 0, last - first - 1))
     seconds = starts / timeline.fps
     return FrameClips(seconds, seconds + 1, np.array(rows, np.int64))

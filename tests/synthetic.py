@@ -40,7 +40,7 @@ def counted_picture(number: int, height: int = 120, width: int = 160) -> np.ndar
 
 
 def read_counter(picture: np.ndarray) -> int:
-    """-> the number drawn by ``counted_picture`` into an upright RGB picture of any size; raises if it is not upright."""
+    """-> the number in a picture made by ``counted_picture``, of any size; raises if it is not upright or not RGB."""
     height, width = picture.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -53,7 +53,7 @@ def read_counter(picture: np.ndarray) -> int:
             if expected is None:
                 number = number << 1 | int(block.mean() > 128)
             elif np.abs(block - expected).max() > 60:
-                raise AssertionError(f"block {row}, {column} is {block.round()}, expected {expected}: not upright or not RGB")
+                raise AssertionError(f"block {row}, {column} is {block.round()}, expected {expected}")
     return number
 
 

@@ -1,0 +1,193 @@
+"""Child processes for code that may hang, crash or eat all memory: one call at a time, under limits.
+
+Children are started afresh (nothing is inherited from a parent that may hold threads or CUDA), live for many calls, are
+killed with SIGKILL together with all that they started when a call reaches its time limit, and die with their parent.
+``run`` drives jobs, generators that yield ``Call`` and are sent its result, and hands out their results in job order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import VideoError
+
+PR_SET_PDEATHSIG = 1
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """``function(*arguments)`` in a child, for at most ``limit_s`` seconds. The function is one of a module."""
+
+    function: Callable[..., Any]
+    arguments: tuple
+    limit_s: float
+
+
+Job = Generator[Call, Any, Any]
+
+
+class Child:
+    """One child process, and the job whose call it works on."""
+
+    def __init__(self, memory_mb: int):
+        self.memory_mb = memory_mb
+        self.job: Job | None = None
+        self.number = -1
+        self.start()
+
+    def start(self) -> None:
+        ours, theirs = socket.socketpair()
+        root = str(Path(__file__).resolve().parent.parent)
+        paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        code = f"from pipeline.decode_pool import serve; serve({theirs.fileno()}, {self.memory_mb})"
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code], pass_fds=[theirs.fileno()], start_new_session=True,
+                env={**os.environ, **ENVIRONMENT, "PYTHONPATH": paths},
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )
+        self.connection = Connection(ours.detach())
+
+    def submit(self, call: Call) -> None:
+        self.limit_s = call.limit_s
+        self.deadline = time.monotonic() + call.limit_s
+        try:
+            self.connection.send((call.function, call.arguments))
+        except OSError:  # it died between two calls: once more, with another
+            self.stop()
+            self.start()
+            self.connection.send((call.function, call.arguments))
+
+    def result(self) -> tuple[str, Any]:
+        """-> (kind, value) of the call, after the connection became readable."""
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            self.stop()
+            status = self.process.returncode
+            self.start()
+            return "video", VideoError("decoder_crashed", f"a decoder died of {describe(status)}")
+
+    def overdue(self) -> tuple[str, Any]:
+        """Kill the child and start another; -> what its call came to."""
+        self.stop()
+        self.start()
+        return "video", VideoError("decoder_hung", f"a decoder was killed after {self.limit_s:.0f} s")
+
+    def stop(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.connection.close()
+
+
+def describe(status: int) -> str:
+    """-> 'signal SIGSEGV' or 'exit status 1'."""
+    try:
+        return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    except ValueError:
+        return f"signal {-status}"
+
+
+def run(jobs: Iterable[Job], processes: int, memory_mb: int, ahead: int = 1) -> Iterator[Any]:
+    """Yield the return value of every job, in order, while children work on up to ``ahead`` further ones each.
+
+    A call that hangs or kills its child raises VideoError (decoder_hung, decoder_crashed) inside the job, as does a
+    VideoError of the function; any other exception ends the run.
+    """
+    waiting = deque(enumerate(jobs))
+    total = len(waiting)
+    done: dict[int, Any] = {}
+    children = [Child(memory_mb) for _ in range(min(processes, total))]
+    handed = 0
+    try:
+        while handed < total:
+            for child in children:
+                while child.job is None and waiting and waiting[0][0] <= handed + processes * ahead:
+                    child.number, child.job = waiting.popleft()
+                    advance(child, "ok", None, done)
+            if handed in done:
+                yield done.pop(handed)
+                handed += 1
+                continue
+            busy = [child for child in children if child.job is not None]
+            left = min(child.deadline for child in busy) - time.monotonic()
+            ready = wait([child.connection for child in busy], max(left, 0.0))
+            for child in busy:
+                if child.connection in ready:
+                    advance(child, *child.result(), done)
+                elif time.monotonic() >= child.deadline:
+                    advance(child, *child.overdue(), done)
+    finally:
+        for child in children:
+            child.stop()
+
+
+def advance(child: Child, kind: str, value: Any, done: dict[int, Any]) -> None:
+    """Give the child's job what its last call came to, and the child the job's next call, or ``done`` its end."""
+    assert child.job is not None
+    if kind == "bug":
+        raise RuntimeError(f"in a decoding process:\n{value}")
+    try:
+        call = child.job.throw(value) if kind == "video" else child.job.send(value)
+    except StopIteration as stop:
+        done[child.number], child.job = stop.value, None
+        return
+    child.submit(call)
+
+
+def guarded(function: Callable[..., Any], *arguments: Any, limit_s: float, memory_mb: int) -> Any:
+    """-> ``function(*arguments)``, run once in a child under limits. Raises VideoError as in ``run``."""
+    def job() -> Job:
+        try:
+            return (yield Call(function, arguments, limit_s)), None
+        except VideoError as error:
+            return None, error
+
+    value, error = next(run([job()], 1, memory_mb))
+    if error is not None:
+        raise error
+    return value
+
+
+def serve(handle: int, memory_mb: int) -> None:
+    """A child's main loop: receive calls, send results, until the parent closes the connection."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
+    connection = Connection(handle)
+    while True:
+        try:
+            function, arguments = connection.recv()
+        except EOFError:
+            return
+        connection.send(attempt(function, arguments))
+
+
+def attempt(function: Callable[..., Any], arguments: tuple) -> tuple[str, Any]:
+    """-> ('ok', value), ('video', VideoError) or ('bug', traceback)."""
+    try:
+        return "ok", function(*arguments)
+    except VideoError as error:
+        return "video", error
+    except MemoryError:
+        return "video", VideoError("decoder_crashed", "a decoder ran out of its memory limit")
+    except Exception:
+        return "bug", traceback.format_exc()

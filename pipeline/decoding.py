@@ -1,0 +1,345 @@
+"""Videos to a decoded shard: clips of pictures and sound as the extractors take them.
+
+Each video goes through a child process (``decode_pool``): first its timestamps and its sound, from which the clip plans
+follow, then its pictures, by the first backend that delivers every frame the plan asks for. A video that can't be used
+is a row with a reason; a shard that can't be made is an exception.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import h5, schemas
+from pipeline.decode_pool import Call, Job, run
+from pipeline.decoders import BACKENDS, Frames, cut, read_frames, read_sound, read_timeline
+from pipeline.errors import SettingsError, VideoError
+from pipeline.media import MAX_PIXELS, MediaFacts, probe
+from pipeline.progress import Progress
+from pipeline.windows import FrameClips, FramePlan, SoundClips, SoundPlan, plans_of
+
+BLOCK_BYTES = 32 << 20
+LONGEST_S = 4 * 3600.0
+TRUNCATION_SLACK_S = 0.5
+TRUNCATION_SHARE = 0.02
+
+
+@dataclass(frozen=True)
+class DecodingSettings:
+    """[decoding]. ``keep``: decoded shards stay after they are read; ``ahead``: shards that may exist at a time.
+
+    ``backends``: picture readers in the order tried. ``processes``: child processes of one task. A video may take
+    ``timeout_s`` + ``timeout_per_second`` times its length (of at most four hours), shared among the backends, and a
+    child ``memory_mb`` of address space. ``max_pixels``: largest picture that is opened.
+    """
+
+    keep: bool = False
+    ahead: int = 4
+    backends: tuple[str, ...] = ("decord", "pyav", "ffmpeg")
+    processes: int = 1
+    timeout_s: float = 60.0
+    timeout_per_second: float = 2.0
+    memory_mb: int = 4096
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if not self.backends or not set(self.backends) <= set(BACKENDS) or len(set(self.backends)) < len(self.backends):
+            raise SettingsError(
+                f"[decoding] backends: found {', '.join(self.backends) or 'none'}, "
+                f"expected some of {', '.join(BACKENDS)}, each once"
+            )
+        for name, lowest in (("ahead", 1), ("processes", 1), ("timeout_s", 1), ("timeout_per_second", 0),
+                             ("memory_mb", 512), ("max_pixels", 1)):
+            if getattr(self, name) < lowest:
+                raise SettingsError(f"[decoding] {name}: found {getattr(self, name)}, expected {lowest} or more")
+
+    def content(self) -> dict[str, Any]:
+        """-> the settings that can change what a decoded shard holds: part of its digest."""
+        return {"backends": list(self.backends), "max_pixels": self.max_pixels}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One video of the acquired snapshot; ``start_s`` and ``end_s`` are nan where it is not trimmed."""
+
+    id: str
+    path: str
+    start_s: float = float("nan")
+    end_s: float = float("nan")
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first pass over a video found: the clips, and where its pictures and sound are."""
+
+    facts: MediaFacts
+    frames: Frames
+    frame_clips: FrameClips
+    sound_clips: SoundClips
+    first_frame: int
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One video's outcome. ``survey`` and ``folder`` (its raw files) only where ``reason`` is empty."""
+
+    source: Source
+    folder: Path
+    reason: str = ""
+    detail: str = ""
+    backend: str = ""
+    survey: Survey | None = field(default=None, repr=False)
+
+
+def survey_video(
+    source: Source, link: Path, plans: tuple[FramePlan, SoundPlan], published: frozenset[str], max_pixels: int
+) -> Survey:
+    """Probe a video, read its timestamps, decode its sound to ``link``'s folder and lay out the clips.
+
+    Runs in a child. Raises VideoError with any reason of decoding.
+    """
+    frame_plan, sound_plan = plans
+    ignore_edit_lists = "edit_lists" in published
+    facts = probe(link, max_pixels, ignore_edit_lists)
+    timeline, frames, first_s = read_timeline(link, facts, ignore_edit_lists, max_pixels)
+    check_length("pictures", timeline.end_s, stated_video_s(facts))
+    zero_s = None if "audio_start" in published else first_s
+    samples, decoded_s = read_sound(
+        link, facts, sound_plan, zero_s, (source.start_s, source.end_s), ignore_edit_lists, link.parent / "sound"
+    )
+    if np.isnan(source.end_s):
+        check_sound_length(facts, decoded_s, zero_s)
+    shown, first_frame = cut(timeline, source.start_s, source.end_s)
+    frame_clips = frame_plan.windows(shown, samples / sound_plan.rate_hz, published)
+    sound_clips = sound_plan.windows(shown, samples, published)
+    return Survey(facts, frames, frame_clips, sound_clips, first_frame, timeline.end_s)
+
+
+def stated_video_s(facts: MediaFacts) -> float:
+    """-> length of the pictures by the headers, 0 where they do not say."""
+    if facts.duration_s > 0:
+        return facts.duration_s
+    return facts.frames / facts.fps if facts.frames and facts.fps > 0 else 0.0
+
+
+def check_length(what: str, found_s: float, stated_s: float) -> None:
+    """Raise VideoError truncated if a stream ends more than half a second and a fiftieth before its stated length."""
+    if found_s < stated_s * (1 - TRUNCATION_SHARE) - TRUNCATION_SLACK_S:
+        raise VideoError("truncated", f"{found_s:.2f} s of {what}, the container states {stated_s:.2f} s")
+
+
+def check_sound_length(facts: MediaFacts, decoded_s: float, zero_s: float | None) -> None:
+    """As ``check_length``, for sound. Left out for AVI, whose header guesses the length of compressed sound."""
+    if facts.container != "avi":
+        late_s = 0.0 if zero_s is None else facts.audio_start_s - zero_s
+        check_length("sound", decoded_s, facts.audio_duration_s + late_s)
+
+
+def write_frames(backend: str, survey: Survey, plan: FramePlan, target: Path) -> None:
+    """Decode the pictures of every clip with one backend, crop them, and write them to ``target``, raw uint8
+    (clips, T, 112, 112, 3), zeros where the plan has padding. Runs in a child; raises VideoError."""
+    slots = survey.frame_clips.frames
+    flat = slots.ravel()
+    places = np.flatnonzero(flat >= 0)
+    places = places[np.argsort(flat[places], kind="stable")]
+    wanted, begins = np.unique(flat[places], return_index=True)
+    owners = np.split(places, begins[1:])
+    size = 112 * 112 * 3
+    with target.open("wb") as file:
+        file.truncate(slots.size * size)
+        reader = read_frames(backend, survey.frames, wanted + survey.first_frame)
+        with contextlib.closing(reader):  # type: ignore[type-var]
+            for (_, picture), owned in zip(reader, owners, strict=True):
+                data = plan.crop(picture[None])[0].tobytes()
+                for place in owned:
+                    os.pwrite(file.fileno(), data, int(place) * size)
+
+
+def decode_video(
+    source: Source, folder: Path, plans: tuple[FramePlan, SoundPlan], settings: DecodingSettings,
+    published: frozenset[str],
+) -> Job:
+    """The calls that one video needs, as a job of ``decode_pool``; -> Decoded."""
+    if source.reason:
+        return Decoded(source, folder, source.reason, source.detail)
+    folder.mkdir()
+    # One plain name for every reader: whatever the file is called, it is neither an option nor a pattern nor an URL.
+    link = folder / "video"
+    link.symlink_to(Path(source.path).absolute())
+    left = settings.timeout_s
+    started = time.monotonic()
+    try:
+        survey = yield Call(survey_video, (source, link, plans, published, settings.max_pixels), left)
+    except VideoError as error:
+        return Decoded(source, folder, error.reason, error.detail.replace(str(link), source.path))
+    left += settings.timeout_per_second * min(survey.duration_s, LONGEST_S) - (time.monotonic() - started)
+    failures = []
+    for number, backend in enumerate(settings.backends):
+        started = time.monotonic()
+        share = max(left / (len(settings.backends) - number), 1.0)
+        try:
+            yield Call(write_frames, (backend, survey, plans[0], folder / "frames"), share)
+            return Decoded(source, folder, backend=backend, survey=survey)
+        except VideoError as error:
+            failures.append(error)
+            left -= time.monotonic() - started
+    return Decoded(source, folder, *summary(failures))
+
+
+def summary(failures: list[VideoError]) -> tuple[str, str]:
+    """-> (reason, detail) where every backend failed: hung or crashed only if all did."""
+    reasons = {error.reason for error in failures}
+    reason = reasons.pop() if len(reasons) == 1 else "corrupt"
+    return reason, "; ".join(error.detail for error in failures)
+
+
+def decode_shard(
+    acquired_path: Path,
+    shard: int,
+    feature_set_plans: tuple[FramePlan | str, SoundPlan | str],
+    settings: DecodingSettings,
+    published: frozenset[str],
+    output: h5.Output,
+    label: str = "decode",
+) -> None:
+    """Decode the videos of one shard of an acquired snapshot (schemas.ACQUIRED) to schemas.DECODED.
+
+    ``feature_set_plans``: (frame plan, sound plan), by name or as objects. Rows stand in the snapshot's order.
+    Failed videos have a reason and no clips. Memory is bounded whatever the length of the videos; raw clips of the
+    videos in work lie in a hidden folder beside the output.
+    """
+    plans = plans_of(*feature_set_plans)
+    sources = shard_sources(acquired_path, shard)
+    columns: dict[str, list] = {name: [] for name in ("id", "status", "reason", "detail", "backend")}
+    clips = {"video": ClipColumns(), "audio": ClipColumns()}
+    with scratch_beside(output.path) as scratch, output.create() as file, Progress(label, len(sources)) as progress:
+        file.append("video/frames", np.zeros((0, plans[0].frames, 112, 112, 3), np.uint8))
+        file.append("audio/samples", np.zeros((0, plans[1].samples), np.float32))
+        jobs = [
+            decode_video(source, scratch / str(number), plans, settings, published)
+            for number, source in enumerate(sources)
+        ]
+        for decoded in run(jobs, settings.processes, settings.memory_mb):
+            append_clips(file, decoded, plans, clips)
+            shutil.rmtree(decoded.folder, ignore_errors=True)
+            columns["id"].append(decoded.source.id)
+            columns["status"].append("failed" if decoded.reason else "ok")
+            columns["reason"].append(decoded.reason)
+            columns["detail"].append(decoded.detail)
+            columns["backend"].append(decoded.backend)
+            progress.advance()
+        for name, values in columns.items():
+            file.write(name, values)
+        for group, collected in clips.items():
+            collected.write(file, group)
+        valid = clips["video"].valid
+        file.write("video/frames_valid", np.concatenate(valid) if valid else np.zeros(0, np.int32))
+        file.attributes["frame_plan"] = plans[0].name
+        file.attributes["sound_plan"] = plans[1].name
+        file.attributes["audio_rate_hz"] = plans[1].rate_hz
+
+
+def shard_sources(acquired_path: Path, shard: int) -> list[Source]:
+    """-> the snapshot's videos of one shard, failed ones included, in its order."""
+    with h5.read(acquired_path, schemas.ACQUIRED) as file:
+        chosen = np.flatnonzero(file["shard"] == shard)
+        names = ("id", "path", "start_s", "end_s", "status", "reason", "detail")
+        columns = {name: file[name][chosen] for name in names}
+    sources = []
+    for row in range(len(chosen)):
+        failed = columns["status"][row] != "ok"
+        sources.append(Source(
+            str(columns["id"][row]), str(columns["path"][row]), float(columns["start_s"][row]),
+            float(columns["end_s"][row]), str(columns["reason"][row]) if failed else "",
+            str(columns["detail"][row]) if failed else "",
+        ))
+    return sources
+
+
+class ClipColumns:
+    """Offsets and window times of one group, collected over the videos."""
+
+    def __init__(self) -> None:
+        self.offsets = [0]
+        self.starts: list[np.ndarray] = []
+        self.stops: list[np.ndarray] = []
+        self.valid: list[np.ndarray] = []
+
+    def add(self, clips: FrameClips | SoundClips | None) -> None:
+        self.offsets.append(self.offsets[-1] + (0 if clips is None else len(clips.start_s)))
+        if clips is not None:
+            self.starts.append(clips.start_s)
+            self.stops.append(clips.stop_s)
+        if isinstance(clips, FrameClips):
+            self.valid.append(clips.valid)
+
+    def write(self, file: h5.Writer, group: str) -> None:
+        file.write(f"{group}/offsets", np.array(self.offsets, np.int64))
+        file.write(f"{group}/start_s", np.concatenate(self.starts) if self.starts else np.zeros(0))
+        file.write(f"{group}/stop_s", np.concatenate(self.stops) if self.stops else np.zeros(0))
+
+
+def append_clips(
+    file: h5.Writer, decoded: Decoded, plans: tuple[FramePlan, SoundPlan], clips: dict[str, ClipColumns]
+) -> None:
+    """Append one video's rows, in blocks."""
+    survey = decoded.survey
+    clips["video"].add(survey.frame_clips if survey else None)
+    clips["audio"].add(survey.sound_clips if survey else None)
+    if survey is None:
+        return
+    for block in frame_blocks(decoded.folder / "frames", len(survey.frame_clips.start_s), plans[0].frames):
+        file.append("video/frames", block)
+    for block in sound_blocks(decoded.folder / "sound", survey.sound_clips.first, plans[1].samples):
+        file.append("audio/samples", block)
+
+
+def frame_blocks(path: Path, clips: int, frames: int) -> Iterator[np.ndarray]:
+    """Yield (some clips, T, 112, 112, 3) uint8 from a raw file, all of it in order."""
+    row = frames * 112 * 112 * 3
+    step = max(1, BLOCK_BYTES // row)
+    with path.open("rb") as file:
+        for start in range(0, clips, step):
+            data = np.fromfile(file, np.uint8, min(step, clips - start) * row)
+            yield data.reshape(-1, frames, 112, 112, 3)
+
+
+def sound_blocks(path: Path, first: np.ndarray, samples: int) -> Iterator[np.ndarray]:
+    """Yield (some clips, samples) float32 cut from a raw track at ``first``; silence beyond its ends."""
+    step = max(1, BLOCK_BYTES // (samples * 4))
+    with path.open("rb") as file:
+        for start in range(0, len(first), step):
+            block = np.zeros((min(step, len(first) - start), samples), np.float32)
+            for row, position in zip(block, first[start:start + step].tolist(), strict=True):
+                skipped = max(-position, 0)
+                file.seek(max(position, 0) * 4)
+                data = np.frombuffer(file.read(max(samples - skipped, 0) * 4), "<f4")
+                row[skipped:skipped + len(data)] = data
+            yield block
+
+
+@contextlib.contextmanager
+def scratch_beside(path: Path) -> Iterator[Path]:
+    """A hidden folder beside ``path``, gone afterwards; those that dead processes of this host left are removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}.{os.uname().nodename}."
+    for entry in path.parent.glob(f"{glob.escape(prefix)}*.clips*"):
+        owner = entry.name.removeprefix(prefix).split(".")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(entry, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}.clips", dir=path.parent) as folder:
+        yield Path(folder)
+
