@@ -194,6 +194,10 @@ SCORES = Schema("scores", 1, (
 REPORT = Schema("report", 1, (
     Column("scores_columns", "str", ("scores_column",), "header of scores.csv"),
     Column("scores", "str", ("score", "scores_column"), "cells of scores.csv"),
+    Column("outputs_columns", "str", ("outputs_column",), "header of outputs.csv"),
+    Column("outputs", "str", ("output_row", "outputs_column"), "cells: every output of a method (the paper's table 5)"),
+    Column("summary_columns", "str", ("summary_column",), "header of summary.csv"),
+    Column("summary", "str", ("group", "summary_column"), "cells: mean, deviation over seeds and interval over test videos"),
     Column("split_columns", "str", ("split_column",), "header of split.csv"),
     Column("split", "str", ("split_row", "split_column"), "cells: the paper's table 1"),
     Column("failures_columns", "str", ("failures_column",), "header of failures.csv"),
