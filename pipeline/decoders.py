@@ -13,7 +13,7 @@ import contextlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import av
 import numpy as np
 
 from pipeline.errors import VideoError
-from pipeline.media import MediaFacts, decoder_versions, ffmpeg_command, ffmpeg_input, open_media
+from pipeline.media import DAMAGE, MediaFacts, decoder_versions, ffmpeg_command, ffmpeg_input, open_media
 from pipeline.resampling import resample_blocks
 from pipeline.windows import SoundPlan, Timeline
 
@@ -31,7 +31,6 @@ DECORD_BATCH_BYTES = 64 << 20
 SEEK_MARGIN_S = 3.0
 SOUND_BLOCK = 1 << 16
 MAX_SOUND_S = 24 * 3600
-DAMAGE = (av.error.FFmpegError, StopIteration, ValueError, IndexError, OverflowError, ZeroDivisionError)
 
 
 @dataclass(frozen=True)
@@ -239,7 +238,9 @@ def every_frame() -> dict[str, str]:
     return {"vsync": "passthrough"} if major.isdigit() and int(major) < 6 else {"fps_mode": "passthrough"}
 
 
-BACKENDS = {"decord": decord_frames, "pyav": pyav_frames, "ffmpeg": ffmpeg_frames}
+BACKENDS: dict[str, Callable[[Frames, np.ndarray], Iterator[tuple[int, np.ndarray]]]] = {
+    "decord": decord_frames, "pyav": pyav_frames, "ffmpeg": ffmpeg_frames,
+}
 
 
 def read_frames(backend: str, frames: Frames, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

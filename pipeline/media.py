@@ -6,6 +6,7 @@ video alone, so that a playlist is not media and is never followed; and never th
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 import struct
@@ -30,6 +31,8 @@ ENCRYPTED_TAGS = {"encv", "enca", "drmi", "drms"}
 MAX_PIXELS = 7680 * 4320
 SIGNATURES = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"free"), (0, b"RIFF"), (0, b"\x1aE\xdf\xa3"),
               (0, b"FLV\x01"), (0, b"OggS"), (0, b"\x00\x00\x01\xba"), (0, b"0&\xb2u\x8ef\xcf\x11"))
+# What PyAV raises over damaged content.
+DAMAGE = (av.error.FFmpegError, StopIteration, ValueError, IndexError, OverflowError, ZeroDivisionError)
 PROBE_COLUMNS = (
     "video_codec", "audio_codec", "width", "height", "fps", "frames", "duration_s", "audio_rate_hz", "audio_channels",
     "audio_duration_s", "video_start_s", "audio_start_s",
@@ -177,10 +180,10 @@ def probe(path: Path, max_pixels: int = MAX_PIXELS, ignore_edit_lists: bool = Fa
         raise VideoError("not_found", f"{path}: no such file")
     if path.stat().st_size == 0:
         raise VideoError("empty", f"{path} has no bytes")
-    with open_media(path, ignore_edit_lists) as container:
+    with contextlib.closing(open_media(path, ignore_edit_lists)) as container:
         try:
             return read_facts(container, path, max_pixels)
-        except av.error.FFmpegError as error:
+        except DAMAGE as error:
             raise VideoError("corrupt", f"{path}: {error}") from error
 
 
@@ -239,8 +242,7 @@ def is_still(stream: Any) -> bool:
 
 def is_encrypted(container: InputContainer) -> bool:
     """-> whether the first packet carries a key's id."""
-    first = next(iter(container.demux()), None)
-    return first is not None and first.has_sidedata("encryption_info")
+    return next(iter(container.demux())).has_sidedata("encryption_info")
 
 
 def codec_tag(stream: Any) -> str:
