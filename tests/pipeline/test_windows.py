@@ -27,6 +27,7 @@ from pipeline.windows import (
 GOLDEN = Path(__file__).parent.parent / "golden" / "extractors" / "set_a"
 SELAVI_PUBLISHED = frozenset({"selavi_windows", "selavi_short"})
 NONE: frozenset[str] = frozenset()
+SOUNDS = (("selavi_audio", 441000), ("vggish_audio", 160000))
 
 
 def golden(name: str):
@@ -75,7 +76,7 @@ def test_published_vggish_example_counts():
 def test_corrected_clips_are_seconds_and_pair_up(rate):
     timeline = steady(round(10 * rate), rate)
     pictures = [PLANS[name].windows(timeline, 10.0, NONE) for name in ("selavi_frames", "c3d_frames")]
-    sounds = [PLANS["selavi_audio"].windows(timeline, 441000, NONE), PLANS["vggish_audio"].windows(timeline, 160000, NONE)]
+    sounds = [PLANS[name].windows(timeline, samples, NONE) for name, samples in SOUNDS]
     for clips in [*pictures, *sounds]:
         np.testing.assert_array_equal(clips.start_s, np.arange(10))
     np.testing.assert_array_equal(sounds[0].first, np.arange(10) * 44100)
