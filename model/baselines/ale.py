@@ -22,7 +22,7 @@ class ALE(Bilinear):
         if len(self.harmonic) <= classes:
             self.harmonic = harmonic_numbers(classes).to(hinges.device)
         rank = (hinges > 0).sum(dim=1)  # (B)
-        weight = self.harmonic[rank].to(hinges.dtype) / (rank + 1e-8)
+        weight = self.harmonic[rank].to(hinges.dtype) / (rank.to(hinges.dtype) + 1e-8)  # (B)
         return (hinges * weight[:, None]).sum()
 
 

@@ -96,13 +96,17 @@ class CJME(EmbeddingModel):
         return keys | {"attention_norm": "attention_model.0", "attention": "attention_model.1"}
 
 
-def attention_target(out: dict[str, Tensor]) -> Tensor:
-    """-> (B): 1 where the video is surer of its class than the audio by more than 0.1 nat of entropy, 0 where the audio
-    is, else 0.5."""
-    entropy = {}
+def entropies(out: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """-> entropy in nat of audio's and of video's softmax over the classes, (B) each; without gradient."""
+    found = []
     for name in ("a_p", "v_p"):
         log = (out[name].detach() @ out["class_embedding"].T).log_softmax(dim=1)  # (B, C)
-        entropy[name] = -(log.exp() * log).sum(dim=1)
-    audio_surer = entropy["v_p"] - entropy["a_p"] - ENTROPY_GAP > 0
-    video_surer = entropy["a_p"] - entropy["v_p"] - ENTROPY_GAP > 0
-    return 0.5 + (video_surer.to(entropy["a_p"].dtype) - audio_surer.to(entropy["a_p"].dtype)) / 2
+        found.append(-(log.exp() * log).sum(dim=1))
+    return found[0], found[1]
+
+
+def attention_target(out: dict[str, Tensor]) -> Tensor:
+    """-> (B): 1 where the video is surer of its class than the audio by 0.1 nat, 0 where the audio is, else 0.5."""
+    audio, video = entropies(out)
+    audio_surer, video_surer = video - audio - ENTROPY_GAP > 0, audio - video - ENTROPY_GAP > 0
+    return 0.5 + (video_surer.to(audio.dtype) - audio_surer.to(audio.dtype)) / 2
