@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SEEN, UNSEEN, HM, ZSL, INK, FAINT = "#33658a", "#c8691c", "#2f7d5b", "#7a5195", "#22303c", "#8a97a3"
-CLASS_COLOURS = ("#33658a", "#6aa84f", "#8d6cab", "#2a9d8f", "#c8691c", "#d1495b", "#b8860b", "#8c4a2f")
+COOL = ("#33658a", "#6aa84f", "#8d6cab", "#2a9d8f")
+WARM = ("#d1495b", "#e08e1b", "#8c4a2f", "#c2478f")
+SEED_COLOURS = ("#33658a", "#c8691c", "#2f7d5b", "#7a5195", "#d1495b", "#8c4a2f", "#2a9d8f", "#5c6b78")
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9.5, "axes.titleweight": "bold",
     "axes.titlelocation": "left", "axes.labelsize": 9, "axes.edgecolor": FAINT, "axes.labelcolor": INK,
@@ -157,7 +159,7 @@ def training(panels: Sequence[tuple[str, str, Sequence[Curve]]], key: str) -> st
         drawn, axes = figure(9.2, 2.9, max(len(panels), 1))
         for one, (title, unit, curves) in zip(axes, panels, strict=True):
             for k, curve in enumerate(curves):
-                colour = CLASS_COLOURS[k % len(CLASS_COLOURS)]
+                colour = SEED_COLOURS[k % len(SEED_COLOURS)]
                 epochs = np.arange(1, len(curve.values) + 1)
                 marker = "o" if len(epochs) == 1 else None
                 one.plot(epochs, curve.values, color=colour, linewidth=1.4, marker=marker, label=curve.label)
@@ -174,32 +176,38 @@ def training(panels: Sequence[tuple[str, str, Sequence[Curve]]], key: str) -> st
 
 
 def embeddings(clouds: Sequence[Cloud], names: Sequence[str], unseen: Sequence[bool], key: str) -> str:
-    """t-SNE panels (the paper's figure 3): a colour per class, rings for unseen classes, stars for label embeddings."""
+    """t-SNE panels (the paper's figure 3): a colour per class, triangles: unseen ones, stars: label embeddings."""
+    colours = class_colours(unseen)
     with style():
         drawn, axes = figure(9.2, 3.9, len(clouds))
         for one, cloud in zip(axes, clouds, strict=True):
-            for k, (_, is_unseen) in enumerate(zip(names, unseen, strict=True)):
-                colour = CLASS_COLOURS[k % len(CLASS_COLOURS)]
+            for k, (colour, is_unseen) in enumerate(zip(colours, unseen, strict=True)):
                 points = cloud.points[cloud.classes == k]
                 one.scatter(points[:, 0], points[:, 1], s=15, marker="^" if is_unseen else "o", linewidths=0.9,
                             facecolors="none" if is_unseen else colour, edgecolors=colour, alpha=0.9)
             for k, point in zip(cloud.label_classes, cloud.labels, strict=True):
-                one.scatter(point[0], point[1], s=190, marker="*", color=CLASS_COLOURS[k % len(CLASS_COLOURS)],
+                one.scatter(point[0], point[1], s=190, marker="*", color=colours[k],
                             edgecolors="black", linewidths=1.0, zorder=5)
             one.set_title(cloud.title)
             one.set_xticks([])
             one.set_yticks([])
             one.spines[["top", "right"]].set_visible(True)
-        drawn.legend(handles=class_handles(names, unseen), loc="outside lower center", ncols=min(5, len(names) + 1))
+        columns = max(1, min(len(names) + 1, 125 // (9 + max(map(len, names), default=0) + 9)))
+        drawn.legend(handles=class_handles(names, unseen, colours), loc="outside lower center", ncols=columns)
         return svg(drawn, key)
 
 
-def class_handles(names: Sequence[str], unseen: Sequence[bool]) -> list[Any]:
+def class_colours(unseen: Sequence[bool]) -> list[str]:
+    """-> a cool colour for each seen class and a warm one for each unseen class, up to eight in all."""
+    colours = {False: [*COOL, *reversed(WARM)], True: [*WARM, *reversed(COOL)]}
+    return [colours[bool(flag)].pop(0) for flag in unseen]
+
+
+def class_handles(names: Sequence[str], unseen: Sequence[bool], colours: Sequence[str]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     handles = []
-    for k, (name, is_unseen) in enumerate(zip(names, unseen, strict=True)):
-        colour = CLASS_COLOURS[k % len(CLASS_COLOURS)]
+    for name, is_unseen, colour in zip(names, unseen, colours, strict=True):
         handles.append(Line2D([], [], linestyle="", marker="^" if is_unseen else "o", markeredgecolor=colour,
                               markerfacecolor="none" if is_unseen else colour,
                               label=name + (" (unseen)" if is_unseen else "")))
@@ -249,7 +257,7 @@ def confusion(names: Sequence[str], counts: np.ndarray, seen: int, key: str) -> 
     side = 2.6 + 0.17 * len(names) if named else 6.0
     with style():
         drawn, (axes,) = figure(side + 0.9, side)
-        image = axes.imshow(100 * share, cmap="YlGnBu", vmin=0, vmax=100, interpolation="nearest", aspect="equal")
+        image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100, interpolation="nearest", aspect="equal")
         axes.axhline(seen - 0.5, color=UNSEEN, linewidth=1.1)
         axes.axvline(seen - 0.5, color=UNSEEN, linewidth=1.1)
         axes.grid(visible=False)

@@ -32,7 +32,7 @@ def notes(results: Sequence[Result], groups: Sequence[Group]) -> list[str]:
         "seeds under drawing the test videos anew. Chance: 100 / all test classes for S, U and HM, 100 / unseen test "
         "classes for ZSL."
     ]
-    generated = sorted({feature_title(r) for r in results if r.weights == "generated"})
+    generated = list(dict.fromkeys(feature_title(result) for result in results if result.weights == "generated"))
     if generated:
         found.append(f"{' and '.join(generated)}: {GENERATED_NOTE}.")
     if any(published_of(group) for group in groups):
@@ -82,7 +82,7 @@ def render(
         notes=notes(results, groups), headline=[headline(group) for group in groups], measures=list(MEASURES),
         compared=any(published_of(group) for group in groups), overview=overview(groups), sections=sections,
         outputs=tables["outputs"] if any(len(r.scores["output"]) > 1 for r in results) else None,
-        split=split_rows(tables["split"]), failures=failures(tables["failures"], settings.listed_failures),
+        split=as_dicts(tables["split"]), failures=failures(tables["failures"], settings.listed_failures),
         videos=videos_by_subset(results), environment=environment_facts(results), subsets=SUBSET_TITLES,
     )
     advance()
@@ -224,18 +224,23 @@ def class_rows(group: Group) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["unseen"], row["name"]))
 
 
-def split_rows(table: Table) -> list[dict[str, str]]:
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+def as_dicts(table: Table) -> list[dict[str, str]]:
+    """-> rows by column, with the feature set's name for people."""
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return [{**row, "features": FEATURE_TITLES.get(row["feature_set"], row["feature_set"])} for row in rows]
 
 
 def failures(table: Table, listed: int) -> dict[str, Any]:
-    """-> counts by reason and subset, and by class and reason; the first ``listed`` videos."""
-    return {
-        "total": len(table.rows),
-        "by_reason": report_tables.counts(table, "reason", "subset", schemas.SUBSETS),
-        "by_class": report_tables.counts(table, "class", "reason"),
-        "listed": [dict(zip(table.columns, row, strict=True)) for row in table.rows[:listed]],
-    }
+    """-> for each benchmark that lost videos: counts by reason and subset, and by class and reason; the first ones."""
+    blocks = []
+    for dataset, feature_set in dict.fromkeys(row[:2] for row in table.rows):
+        part = Table(table.columns, [row for row in table.rows if row[:2] == (dataset, feature_set)])
+        blocks.append({
+            "dataset": dataset, "features": FEATURE_TITLES.get(feature_set, feature_set), "total": len(part.rows),
+            "by_reason": report_tables.counts(part, "reason", "subset", schemas.SUBSETS),
+            "by_class": report_tables.counts(part, "class", "reason"),
+        })
+    return {"total": len(table.rows), "blocks": blocks, "listed": as_dicts(table)[:listed]}
 
 
 def videos_by_subset(results: Sequence[Result]) -> list[dict[str, Any]]:
