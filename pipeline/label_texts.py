@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +18,7 @@ SHORTEST_PIECE = 3
 
 def text_of(class_name: str) -> str:
     """-> the name in words: CamelCase, digits, underscores, punctuation split. ``PlayingYoYo`` -> 'Playing Yo Yo'."""
-    text = re.sub(r"[^\w']|_", " ", class_name)
+    text = re.sub(r"[^\w']|_", " ", unicodedata.normalize("NFC", class_name))
     text = re.sub(r"(?<!\w)'|'(?!\w)", " ", text)
     pieces = []
     for previous, letter, following in zip(" " + text, text, text[1:] + " ", strict=False):

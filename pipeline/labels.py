@@ -20,6 +20,7 @@ import numpy as np
 from pipeline import h5, published_files, restricted_pickle, schemas, word_vectors
 from pipeline.errors import SettingsError
 from pipeline.label_texts import SHORTEST_PIECE, hint, pieces_of, spellings, texts_of, words_of
+from pipeline.tables import identity
 
 BACKENDS = ("auto", "word2vec", "fasttext", "text", "published")
 VECTOR_FILES = {
@@ -47,6 +48,10 @@ class LabelSettings:
             raise SettingsError(f"[labels] backend: found {self.backend!r}, expected one of {', '.join(BACKENDS)}")
         if self.backend in word_vectors.FORMATS and not self.path:
             raise SettingsError(f"[labels] path: found none for backend {self.backend}; {word_vectors.WHERE_TO_GET}")
+
+    def content(self) -> dict[str, Any]:
+        """-> what changes the vectors: files by their content; where verified files come from does not matter."""
+        return {"backend": self.backend, "path": identity(self.path), "aliases": identity(self.aliases)}
 
 
 @dataclass(frozen=True)

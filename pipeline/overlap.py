@@ -6,6 +6,7 @@ vectors are given, by meaning. A decision file, which a person writes or correct
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,16 +86,30 @@ def name_score(text: str, label: str) -> tuple[float, str]:
     other (0.55 to 0.9). shared: some words in common (below 0.55). What a label has in brackets may count or not.
     Where the class is something done to a thing ('mopping floor'), a label that lacks the doing counts little.
     """
-    bare = re.sub(r"\(.*?\)", " ", label)
-    squeezed = "".join(text_of(text).lower().split())
-    if squeezed in {"".join(text_of(form.replace("'", "")).lower().split()) for form in (label, bare)}:
+    own, forms = _form(text), [_form(label), _form(re.sub(r"\(.*?\)", " ", label))]
+    if own.letters in {form.letters for form in forms}:
         return 1.0, "names"
-    words = content_words(text)
-    return max(_stem_score(words, content_words(form)) for form in dict.fromkeys((label, bare)))
+    return max(_stem_score(own, form) for form in forms)
 
 
-def _stem_score(words: Sequence[str], label: Sequence[str]) -> tuple[float, str]:
-    ours, theirs = {stem(word) for word in words}, {stem(word) for word in label}
+@dataclass(frozen=True)
+class Form:
+    """A text, prepared for comparing: its letters without gaps, its content words and their stems."""
+
+    letters: str
+    words: tuple[str, ...]
+    stems: frozenset[str]
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _form(text: str) -> Form:
+    words = tuple(content_words(text))
+    letters = "".join(text_of(text.replace("'", "")).lower().split())
+    return Form(letters, words, frozenset(stem(word) for word in words))
+
+
+def _stem_score(own: Form, label: Form) -> tuple[float, str]:
+    ours, theirs = own.stems, label.stems
     both = ours & theirs
     if not both:
         return 0.0, ""
@@ -105,9 +120,9 @@ def _stem_score(words: Sequence[str], label: Sequence[str]) -> tuple[float, str]
     elif ours <= theirs:
         score, rule = 0.55 + 0.3 * len(both) / len(theirs), "part"
     else:
-        same_head = stem(words[-1]) == stem(label[-1])
+        same_head = stem(own.words[-1]) == stem(label.words[-1])
         score, rule = 0.5 * len(both) / max(len(ours), len(theirs)) + (0.15 if same_head else 0.0), "shared"
-    done_to_a_thing = words[0].endswith("ing") and len(words) > 1 and stem(words[0]) not in both
+    done_to_a_thing = own.words[0].endswith("ing") and len(own.words) > 1 and stem(own.words[0]) not in both
     return (0.4 * score if done_to_a_thing else score), rule
 
 
@@ -117,24 +132,24 @@ def nearest(
     vectors: Mapping[str, np.ndarray] | None = None,
 ) -> list[Match]:
     """-> per class text the best match among all labels. ``vectors``: text or label -> unit vector."""
+    pairs = [(label, pretraining) for pretraining, labels in lists.items() for label in labels]
     matches = []
     for text in texts:
         best = Match()
-        for pretraining, labels in lists.items():
-            for label in labels:
-                score, rule = name_score(text, label)
-                if score > best.score:
-                    best = Match(label, pretraining, score, rule)
+        for label, pretraining in pairs:
+            score, rule = name_score(text, label)
+            if score > best.score:
+                best = Match(label, pretraining, score, rule)
         if vectors and not best.overlaps and text in vectors:
-            best = max(best, _nearest_by_meaning(text, lists, vectors), key=lambda match: (match.overlaps, match.score))
+            best = max(best, _nearest_by_meaning(text, pairs, vectors), key=lambda match: (match.overlaps, match.score))
         matches.append(best)
     return matches
 
 
 def _nearest_by_meaning(
-    text: str, lists: Mapping[str, Sequence[str]], vectors: Mapping[str, np.ndarray]
+    text: str, pairs: Sequence[tuple[str, str]], vectors: Mapping[str, np.ndarray]
 ) -> Match:
-    pairs = [(label, name) for name, labels in lists.items() for label in labels if label in vectors]
+    pairs = [(label, name) for label, name in pairs if label in vectors]
     if not pairs:
         return Match()
     cosines = np.stack([vectors[label] for label, _ in pairs]) @ vectors[text]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from pipeline.label_texts import texts_of
 from pipeline.overlap import Decision
 from pipeline.published_split import PublishedSplit
 from pipeline.schemas import ROLES, SUBSETS
-from pipeline.tables import read_table
+from pipeline.tables import identity, read_table
 
 KINDS = ("auto", "published", "table", "curated")
 
@@ -69,6 +69,15 @@ class SplitSettings:
             raise SettingsError(f"[split] table: found {self.table!r}, expected a file with kind = table only")
         if self.seed < 0:
             raise SettingsError(f"[split] seed: found {self.seed}, expected 0 or more")
+
+    def content(self) -> dict[str, Any]:
+        """-> what changes the split: files by their content; where verified files come from does not matter."""
+        values = asdict(self)
+        del values["upstream"]
+        for name in ("table", "exclude_ids", "categories", "decisions", "vectors"):
+            values[name] = identity(values[name])
+        values["lists"] = [(name, identity(path)) for name, _, path in (entry.partition("=") for entry in self.lists)]
+        return values
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

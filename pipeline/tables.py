@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.errors import SettingsError
+
+WHOLE_BYTES = 8 << 20
+
+
+def identity(path: str) -> str:
+    """-> what a settings' digest says about a file: its content, not its place; "" for no path.
+
+    Of a file above 8 MB, size, beginning and end stand for the whole. Raises SettingsError if it is not there.
+    """
+    if not path:
+        return ""
+    if not Path(path).is_file():
+        raise SettingsError(f"found no file {path}, expected the one that the settings name")
+    size = Path(path).stat().st_size
+    with Path(path).open("rb") as file:
+        data = file.read(min(size, WHOLE_BYTES))
+        if size > WHOLE_BYTES:
+            file.seek(-WHOLE_BYTES, 2)
+            data += file.read()
+    return f"{size}:{hashlib.sha256(data).hexdigest()}"
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

@@ -20,6 +20,7 @@ from pipeline.errors import SettingsError
 FASTTEXT_MAGIC = 0x2F4F16BA
 FASTTEXT_VERSIONS = (11, 12)
 BLOCK_BYTES = 1 << 22
+HEAD_ROWS = 20
 FORMATS = ("word2vec", "fasttext", "text")
 WHERE_TO_GET = (
     "set [labels] path to a file of word vectors: GoogleNews-vectors-negative300.bin (word2vec), wiki.en.bin or "
@@ -47,8 +48,8 @@ def detect(path: Path) -> str:
     first, _, rest = start.partition(b"\n")
     header = first.split()
     if len(header) == 2 and all(part.isdigit() for part in header):
-        return "text" if _is_text_row(rest.partition(b"\n")[0], int(header[1])) else "word2vec"
-    if len(header) > 2 and _is_text_row(first, len(header) - 1):
+        return "text" if _numbers_at_end(rest.partition(b"\n")[0]) >= int(header[1]) else "word2vec"
+    if _numbers_at_end(first) > 1:
         return "text"
     raise SettingsError(
         f"[labels] path: {path} starts with {start[:24]!r}, which is no format of word vectors; expected word2vec "
@@ -56,12 +57,16 @@ def detect(path: Path) -> str:
     )
 
 
-def _is_text_row(line: bytes, size: int) -> bool:
-    try:
-        values = line.decode("utf-8").rstrip().rsplit(" ", size)[1:]
-        return len(values) == size and all(np.isfinite(float(value)) for value in values)
-    except ValueError:
-        return False
+def _numbers_at_end(line: bytes) -> int:
+    """-> how many fields after the first one are numbers, counted from the end."""
+    count = 0
+    for field in reversed(line.split()[1:]):
+        try:
+            float(field)
+        except ValueError:
+            break
+        count += 1
+    return count
 
 
 def read(path: Path, backend: str, wanted: Collection[str]) -> dict[str, WordRow]:
@@ -115,15 +120,17 @@ def _counts(path: Path, line: bytes) -> tuple[int, int]:
 def text_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, WordRow]]:
     """Rows of the wanted words of a text file: one line a word, with or without a header ``count size``.
 
-    GloVe has words with spaces in them: the values are counted from the end of the line.
+    GloVe has words with spaces in them, and words that are numbers: the values are counted from the end of the line,
+    and without a header the shortest of the first rows says how many there are.
     """
     keys = {word.encode(): word for word in wanted}
     with Path(path).open("rb") as file:
-        first = file.readline()
-        header = first.split()
-        has_header = len(header) == 2
-        size = int(header[1]) if has_header else len(header) - 1
-        if not has_header:
+        header = file.readline().split()
+        if len(header) == 2:
+            size = _counts(path, b" ".join(header))[1]
+        else:
+            file.seek(0)
+            size = min(_numbers_at_end(line) for line, _ in zip(file, range(HEAD_ROWS), strict=False))
             file.seek(0)
         for rank, line in enumerate(file):
             # A line is only taken apart if its word can be wanted: parsing 300 numbers is what costs.

@@ -93,7 +93,9 @@ def test_shards_that_do_not_fit_together(tmp_path):
         pooling.pool([], output)
     one = write_clip_features(tmp_path / "1.h5", {"a": clip(1)}, weights="released")
     two = write_clip_features(tmp_path / "2.h5", {"b": clip(1)}, weights="generated")
-    with pytest.raises(ArtefactError, match=r"2.h5: found weights = 'generated', expected 'released' as in the shards before"):
+    with pytest.raises(
+        ArtefactError, match=r"2.h5: found weights = 'generated', expected 'released' as in the shards before"
+    ):
         pooling.pool([one, two], output)
     again = write_clip_features(tmp_path / "3.h5", {"a": clip(1)}, weights="released")
     with pytest.raises(ArtefactError, match="video 'a' is in two shards, expected one"):
