@@ -40,22 +40,22 @@ def line(tmp_path):
             write_clip_features(tmp_path / "c1.h5", halves[1], weights="released", feature_set="selavi"),
         ]
         pooling.pool(paths, h5.Output(tmp_path / "f.h5", schemas.VIDEO_FEATURES))
-        names = (tmp_path / f"{name}.h5" for name in "flsm")
-        benchmark.build(*names, published, h5.Output(tmp_path / "b.h5", schemas.BENCHMARK))
+        features, vectors, split, manifest = (tmp_path / f"{name}.h5" for name in "flsm")
+        output = h5.Output(tmp_path / "b.h5", schemas.BENCHMARK)
+        benchmark.build(features, vectors, split, manifest, published, output)
         with h5.read(tmp_path / "b.h5", schemas.BENCHMARK) as file:
             return {c.name: file[c.name] for c in schemas.BENCHMARK.columns}, file.attributes
 
-    make.folder = tmp_path
     return make
 
 
-def test_every_video_has_its_own_row(line):
+def test_every_video_has_its_own_row(line, tmp_path):
     columns, facts = line()
     assert columns["id"].tolist() == sorted(columns["id"]) and len(columns["id"]) == 40
     np.testing.assert_array_equal(columns["video"][:, 0], np.arange(40))
     np.testing.assert_array_equal(columns["audio"][:, 0], -np.arange(40))
     assert [str(v)[0] for v in columns["id"]] == [str(columns["class_name"][i]) for i in columns["class_index"]]
-    with h5.read(line.folder / "s.h5", schemas.SPLIT) as file:
+    with h5.read(tmp_path / "s.h5", schemas.SPLIT) as file:
         assert columns["subset"].tolist() == file["subset"].tolist()
         assert columns["class_role"].tolist() == file["role"].tolist()
     assert facts["weights"] == "released" and facts["feature_set"] == "selavi"
@@ -63,7 +63,7 @@ def test_every_video_has_its_own_row(line):
     assert columns["failed_id"].size == 0
 
 
-def test_label_order_decides_which_vector_a_class_gets(line):
+def test_label_order_decides_which_vector_a_class_gets(line, tmp_path):
     right, facts = line()
     assert (facts["label_order"], facts["shifted_classes"]) == ("corrected", [])
     wrong, facts = line(published=frozenset({"label_order"}))
@@ -73,7 +73,7 @@ def test_label_order_decides_which_vector_a_class_gets(line):
     np.testing.assert_array_equal(wrong["class_vector"][0], right["class_vector"][2])
 
 
-def test_failed_videos_are_counted_and_named(line):
+def test_failed_videos_are_counted_and_named(line, tmp_path):
     _, whole = line()
     columns, facts = line(lambda video: video in ("a_03", "c_05"))
     assert columns["failed_id"].tolist() == ["a_03", "c_05"]
@@ -86,7 +86,7 @@ def test_failed_videos_are_counted_and_named(line):
     assert facts["video_list_sha256"] != whole["video_list_sha256"]
 
 
-def test_the_hash_of_the_videos_knows_no_order(line):
+def test_the_hash_of_the_videos_knows_no_order(line, tmp_path):
     assert line()[1]["video_list_sha256"] == line(order=-1)[1]["video_list_sha256"]
     columns = (["a", "b"], ["train", "test_seen"], ["x", "y"])
     assert benchmark.video_list_hash(*columns) == benchmark.video_list_hash(*(c[::-1] for c in columns))
@@ -109,12 +109,12 @@ def test_a_class_without_videos_is_unused(tmp_path):
     assert names.size == 3
 
 
-def test_a_role_without_a_class_is_refused(line):
-    with h5.read(line.folder / "s.h5", schemas.SPLIT) as file:
+def test_a_role_without_a_class_is_refused(line, tmp_path):
+    with h5.read(tmp_path / "s.h5", schemas.SPLIT) as file:
         unseen = str(file["class_name"][file["role"] == "test_unseen"][0])
     with pytest.raises(PipelineError, match="no class of role test_unseen has a video with features"):
         line(lambda video: video.startswith(unseen))
-    with h5.read(line.folder / "s.h5", schemas.SPLIT) as file:
+    with h5.read(tmp_path / "s.h5", schemas.SPLIT) as file:
         trained = str(file["class_name"][file["role"] == "train"][0])
     columns, facts = line(lambda video: video.startswith(trained))
     assert facts["classes_without_videos"] == [trained]

@@ -167,8 +167,8 @@ def test_fasttext_embeds_the_whole_phrase(tmp_path):
     save_facebook_model(model, str(tmp_path / "fast.bin"))
     columns, facts = embedded(tmp_path, ["RedBall", "red"], LabelSettings(path=str(tmp_path / "fast.bin")))
     theirs = load_facebook_vectors(str(tmp_path / "fast.bin"))
-    for text, ours in zip(("Red Ball", "red"), columns["vector"], strict=True):
-        np.testing.assert_allclose(ours, theirs[text] / np.linalg.norm(theirs[text]), atol=1e-6)
+    for phrase, ours in zip(("Red Ball", "red"), columns["vector"], strict=True):
+        np.testing.assert_allclose(ours, theirs[phrase] / np.linalg.norm(theirs[phrase]), atol=1e-6)
     assert facts["backend"] == "fasttext"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -42,7 +44,7 @@ def clip(value, clips=2, video_width=4, audio_width=3):
 
 
 def test_shards_become_one_table_sorted_by_id(tmp_path):
-    facts = {"feature_set": "selavi", "weights": {"video": "generated"}, "digest": "differs"}
+    facts: dict[str, Any] = {"feature_set": "selavi", "weights": {"video": "generated"}, "digest": "differs"}
     first = write_clip_features(tmp_path / "0.h5", {"d": clip(4), "a": clip(1)}, {"c": "no_audio"}, **facts)
     second = write_clip_features(tmp_path / "1.h5", {"b": clip(2, 5)}, {"0": "empty"}, **{**facts, "digest": "other"})
     empty = write_clip_features(tmp_path / "2.h5", {}, **facts)

@@ -44,7 +44,7 @@ def test_a_curated_split(tmp_path):
     columns, facts = built(tmp_path, TEN, published=PUBLISHED)
     assert Counter(columns["role"]) == {"train": 6, "val_unseen": 2, "test_unseen": 2}
     role = dict(zip(columns["class_name"], columns["role"], strict=True))
-    per_class = defaultdict(Counter)
+    per_class: dict[str, Counter] = defaultdict(Counter)
     for video, subset in zip(columns["id"], columns["subset"], strict=True):
         per_class[video.rpartition("_")[0]][subset] += 1
     for name, counts in per_class.items():
