@@ -48,7 +48,6 @@ def main() -> None:
     options.add_argument("--dataset", default="vggsound")
     options.add_argument("--workers", type=int, default=2)
     chosen = options.parse_args()
-    console.forget_result()
     logging.getLogger("luigi-interface").setLevel(logging.ERROR)
     console.started = console.done = lambda *_: None
     for name in ("BuildManifest", "AcquireVideos", "FetchWeights", "DecodeVideos", "ExtractFeatures", "PoolFeatures",
@@ -69,7 +68,7 @@ def main() -> None:
         print(f"{count} tasks, {dataset_named(chosen.dataset).shards(None)} shards a stage")
         figures = {"tasks": count, "workers": chosen.workers}
         figures["instantiate_s"] = timed("make all tasks and their digests", lambda: operate.graph(root()))
-        figures["check_s"] = timed("check that all are incomplete", lambda: [t.complete() for t in operate.graph(root())])
+        figures["check_s"] = timed("find all incomplete", lambda: [t.complete() for t in operate.graph(root())])
         scheduler = luigi.scheduler.Scheduler()
         worker = luigi.worker.Worker(scheduler=scheduler)
         figures["schedule_s"] = timed("let luigi schedule them", lambda: worker.add(root()))

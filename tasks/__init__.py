@@ -8,6 +8,7 @@ from tasks.results import Report, RunBenchmark
 from tasks.training import Evaluate, TrainStage1, TrainStage2
 
 console.set_up()
+console.tell_at_the_end()
 
 __all__ = [
     "AcquireVideos",

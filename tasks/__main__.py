@@ -21,7 +21,7 @@ from pathlib import Path
 from luigi.cmdline_parser import CmdlineParser
 
 from pipeline.errors import PipelineError
-from tasks import console, operate
+from tasks import operate
 from tasks.base import ArtefactTask
 
 POLL_S = 5.0
@@ -109,7 +109,6 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    console.forget_result()
     try:
         sys.exit(main(sys.argv[1:]))
     except PipelineError as error:

@@ -45,15 +45,14 @@ class CommaParameter(luigi.Parameter):
 
 def settings_classes() -> dict[str, type]:
     """-> section -> dataclass, in flow order. None of these imports loads torch."""
-    from pipeline.decoding import DecodingSettings
-    from pipeline.report import ReportSettings
-
     from extractors.settings import ExtractionSettings, WeightsSettings
     from model.settings import TrainingSettings
     from pipeline.acquire import AcquireSettings
     from pipeline.datasets.folder import FolderSettings
+    from pipeline.decoding import DecodingSettings
     from pipeline.demo import DemoSettings
     from pipeline.labels import LabelSettings
+    from pipeline.report import ReportSettings
     from pipeline.splits import SplitSettings
 
     return {

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import luigi
+from luigi.cmdline_parser import CmdlineParser
 
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from tasks.base import ArtefactTask
-    from tasks.results import RunBenchmark
 
 
 class ShortFormatter(logging.Formatter):
@@ -29,13 +31,11 @@ class ShortFormatter(logging.Formatter):
 
 
 class Worthwhile(logging.Filter):
-    """Warnings of ours and the summary of Luigi; its running commentary goes to nobody."""
+    """Warnings and errors that our own lines do not tell already; Luigi's running commentary goes to nobody."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        if "failed" in message and message.startswith("[pid"):
-            return False
-        return record.levelno >= logging.WARNING or "Luigi Execution Summary" in message
+        told = record.getMessage().startswith("[pid")
+        return record.levelno >= logging.WARNING and not told
 
 
 def set_up() -> None:
@@ -72,35 +72,20 @@ def failed(task: ArtefactTask, error: BaseException) -> None:
     say(f"FAILED {headline(task)}: {what}\n         log: {task.path().with_suffix('.log')}")
 
 
-_asked: list[RunBenchmark] = []
-_tell = True
-
-
-def forget_result() -> None:
-    """Say nothing at the end: this process only looks."""
-    global _tell
-    _tell = False
-
-
-def tell_result_of(task: RunBenchmark) -> None:
-    """At the end of this process say where the report of ``task`` is, or that it is not finished."""
-    if not _asked:
+def tell_at_the_end() -> None:
+    """When this process is luigi's command, end it with where the result is, or with what failed and what to do."""
+    if Path(sys.argv[0]).name in ("luigi", "__main__.py") and "luigi" in sys.argv[0]:
         atexit.register(tell, os.getpid())
-    _asked[:] = [task]
 
 
 def tell(process: int) -> None:
-    if os.getpid() != process or not _tell:
+    from tasks import operate
+
+    if os.getpid() != process:
         return
-    report = _asked[0].report()
-    if report.complete():
-        print(f"Report: {report.page().resolve()}", flush=True)
-    else:
-        print(
-            "Not finished: the lines with FAILED above say why; "
-            "the same command goes on from what is done",
-            flush=True,
-        )
+    with contextlib.suppress(SystemExit, Exception), CmdlineParser.global_instance(sys.argv[1:]) as parser:
+        for line in operate.summary(parser.get_task_obj()):
+            print(line, flush=True)
 
 
 @luigi.Task.event_handler(luigi.Event.PROCESS_FAILURE)

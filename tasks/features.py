@@ -98,13 +98,13 @@ class DecodeVideos(ShardTask):
 
     def settings(self) -> dict[str, Any]:
         return {
-            "plans": registry.feature_set_named(self.feature_set).plans,
+            "plans": registry.plans(self.feature_set, self.published, self.dataset),
             "decoding": config.content(config.settings("decoding")),
             "decoders": media.decoder_versions(),
         }
 
     def build(self, output: Output) -> None:
-        plans = registry.feature_set_named(self.feature_set).plans.values()
+        plans = registry.plans(self.feature_set, self.published, self.dataset).values()
         acquired = self.input_path("acquired")
         decoding.decode_shard(acquired, self.shard, tuple(plans), config.settings("decoding"), self.published, output)
 

@@ -149,6 +149,21 @@ def status(root: ArtefactTask) -> Iterator[str]:
     yield time_left(kinds)
 
 
+def summary(root: ArtefactTask) -> Iterator[str]:
+    """-> the last lines of a run: what failed, where to look, what to do next."""
+    if root.complete():
+        yield f"Report: {root.report().page().resolve()}" if isinstance(root, RunBenchmark) else f"Done: {root.path()}"
+        return
+    memo: dict[str, bool] = {}
+    tasks = [task for task in graph(root) if not isinstance(task, RunBenchmark)]
+    unfinished = [task for task in tasks if state(task, memo) != "done"]
+    for task in unfinished:
+        if reason := failure(task):
+            yield f"failed: {type(task).__name__} {task.name()}: {reason}; log: {task.path().with_suffix('.log')}"
+    yield f"Not finished: {len(tasks) - len(unfinished)} of {len(tasks)} tasks are done; " \
+          "mend what failed and give the same command again: it goes on from there"
+
+
 def time_left(kinds: list[Group]) -> str:
     left = [kind.seconds_left() for kind in kinds]
     unknown = [kind.label for kind, seconds in zip(kinds, left, strict=True) if seconds is None]

@@ -13,8 +13,8 @@ from model import registry as method_registry
 from pipeline import report, schemas
 from pipeline.errors import SettingsError
 from pipeline.h5 import Output
-from tasks import config, console
-from tasks.base import ArtefactTask, one_line_errors
+from tasks import config
+from tasks.base import ArtefactTask
 from tasks.curate import CurateSplit
 from tasks.features import FeatureTask
 from tasks.training import Evaluate
@@ -105,11 +105,6 @@ class RunBenchmark(ResultsTask, luigi.WrapperTask):
         if values["videos"]:
             get_config().set("folder", "videos", str(Path(values["videos"]).expanduser().resolve()))
         super().normalise(values)
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        with one_line_errors():
-            console.tell_result_of(self)
 
     def report(self) -> Report:
         return Report(**self.shared(), methods=self.methods, seeds=self.seeds)

@@ -61,7 +61,7 @@ def test_what_changes_nothing_is_not_in_a_digest(configure):
         assert key in dataclasses.asdict(config.settings(section))
         assert key not in config.content(config.settings(section))
     assert "threads" in config.content(config.settings("extraction"))
-    assert config.content(config.settings("split")) == dataclasses.asdict(config.settings("split"))
+    assert config.content(config.settings("acquire")) == dataclasses.asdict(config.settings("acquire"))
 
 
 def test_looking_does_not_load_torch():
