@@ -95,18 +95,31 @@ class Synthetic:
         return self.make(index) if self.rows is None else self.rows[index]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pool:
     """Training rows of one classifier: the real ones (if any) first, then the synthetic ones.
 
-    ``labels`` (rows): the classifier's output that each row belongs to.
+    ``labels`` (rows): the classifier's output that each row belongs to. All rows are put together once if they fit the
+    room that the synthetic ones have.
     """
 
     real: Rows | None
     synthetic: Synthetic
     labels: Tensor
+    rows: Tensor | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        made = self.synthetic.rows
+        if self.real is None:
+            self.rows = made
+        elif made is not None and len(self.labels) * made[0].nbytes <= self.synthetic.cache_bytes:
+            index = torch.arange(len(self.real), device=made.device)
+            self.rows = torch.cat((*(self.real.take(part) for part in index.split(GENERATION_ROWS)), made))
 
     def take(self, index: Tensor) -> Tensor:
+        """-> unit rows (len(index), features)."""
+        if self.rows is not None:
+            return self.rows.index_select(0, index)
         if self.real is None:
             return self.synthetic.take(index)
         first = len(self.real)
