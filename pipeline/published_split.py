@@ -32,6 +32,12 @@ TABLE_1 = {
     "activitynet": (9204, 1023, 4307, 1615, 4199),
     "vggsound": (70351, 7817, 3102, 9032, 3450),
 }
+# Classes tr, v(U), ts(U): of table 1, and of table 8.
+CLASSES = {
+    "ucf": ((30, 12, 9), (30, 12, 6)),
+    "activitynet": ((99, 51, 50), (99, 51, 48)),
+    "vggsound": ((138, 69, 69), (138, 69, 64)),
+}
 TABLE_8_TEST_UNSEEN = {"ucf": 865, "activitynet": 3530, "vggsound": 3149}
 
 

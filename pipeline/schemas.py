@@ -205,3 +205,10 @@ REPORT = Schema("report", 1, (
     Column("classes_columns", "str", ("classes_column",), "header of classes.csv"),
     Column("classes", "str", ("class_row", "classes_column"), "cells: recall per class"),
 ))
+
+AUDIT = Schema("audit", 1, (
+    Column("finding_columns", "str", ("finding_column",), "header of the findings"),
+    Column("finding", "str", ("finding", "finding_column"), "cells: section, what, found, published, remark"),
+    Column("class_columns", "str", ("class_column",), "header of the classes"),
+    Column("class", "str", ("class", "class_column"), "cells: role, text, overlap decision, videos and acquired by subset"),
+))
