@@ -151,6 +151,13 @@ def test_the_page_says_generated_wherever_a_number_stands_on_it(page):
     assert "inside</span>" not in text and "outside</span>" not in text
 
 
+def test_the_sections_of_many_methods_are_folded(page, tmp_path):
+    entries = [entry for k in range(5) for entry in made.entries(tmp_path / str(k), seeds=(0,), method=f"method {k}")]
+    text = (build(entries, tmp_path, replace(SETTINGS, bootstrap_samples=0)) / "index.html").read_text()
+    assert text.count('<details class="more">') == 5 and text.count("<details") == text.count("</details>")
+    assert 'class="more"' not in (page / "index.html").read_text()
+
+
 def test_nothing_from_outside_becomes_markup(tmp_path):
     (entry,) = made.entries(tmp_path, seeds=(0,), label_order="published", shifted_classes=["<b>x</b>"],
                             classes_without_videos=["<script>alert(1)</script>"])
