@@ -2,7 +2,7 @@
 
 Frame i is the i-th in order of presentation. Its time comes from the container's timestamps, read without decoding;
 in AVI, whose timestamps are those of decoding, from the i-th of them. decord goes by index alone (its timestamps are
-zeroed, and garbage for MPEG-4 AVI with B frames), PyAV by timestamp, the ffmpeg pipe by counting.
+zeroed, and garbage for MPEG-4 AVI with B frames) and in sequence, PyAV by timestamp, the ffmpeg pipe by counting.
 Pictures are RGB in the stream's own colour matrix, turned upright by the display matrix, as decoded otherwise: pixel
 shapes are not applied and fields are not separated, as in the published code.
 """
@@ -27,8 +27,9 @@ from pipeline.resampling import resample_blocks
 from pipeline.windows import SoundPlan, Timeline
 
 UPRIGHT = (1, 0, 0, 1)
-DECORD_BATCH_BYTES = 64 << 20
+DECORD_BATCH_BYTES = 32 << 20
 SEEK_MARGIN_S = 3.0
+FAR_FRAMES = 250
 SOUND_BLOCK = 1 << 16
 MAX_SOUND_S = 24 * 3600
 
@@ -51,20 +52,17 @@ class Frames:
     by_ticks: bool
     discarded: int
     matrix: tuple[int, int, int, int]
-    ignore_edit_lists: bool
     max_pixels: int
 
 
-def read_timeline(
-    path: Path, facts: MediaFacts, ignore_edit_lists: bool, max_pixels: int
-) -> tuple[Timeline, Frames, float]:
+def read_timeline(path: Path, facts: MediaFacts, max_pixels: int) -> tuple[Timeline, Frames, float]:
     """-> (Timeline from the first frame on, Frames, first timestamp in s), without decoding more than one frame.
 
     Raises VideoError corrupt if no packet of the video stream can be read.
     """
     stamps: list[tuple[int | None, int | None, int]] = []
     discarded = 0
-    with open_media(path, ignore_edit_lists) as container:
+    with open_media(path) as container:
         stream = container.streams[facts.video_stream]
         tick_s = float(stream.time_base) if stream.time_base else 0.0
         header_ticks = int(stream.duration or 0)
@@ -88,24 +86,29 @@ def read_timeline(
     times = (ticks - ticks[0]) * tick_s
     fps = facts.fps if facts.fps > 0 else len(ticks) / max(float(times[-1]) + last * tick_s, tick_s)
     timeline = Timeline(times, float(times[-1]) + last * tick_s, ticks, fps, facts.frames, header_ticks)
-    matrix = read_matrix(path, facts.video_stream, ignore_edit_lists)
+    matrix = read_matrix(path, facts.video_stream)
     frames = Frames(path, facts.video_stream, facts.video_streams, facts.width, facts.height, ticks, tick_s, by_ticks,
-                    discarded, matrix, ignore_edit_lists and facts.container == "mov", max_pixels)
+                    discarded, matrix, max_pixels)
     return timeline, frames, first_s
 
 
 def presentation_ticks(pts: list, dts: list, container: str) -> tuple[np.ndarray | None, bool]:
     """-> (ascending timestamps of presentation or None, whether decoded frames carry them)."""
-    if container != "avi" and None not in pts and len(set(pts)) == len(pts):
-        return np.sort(np.array(pts, np.int64)), True
+    missing = next((index for index, tick in enumerate(pts) if tick is not None), len(pts))
+    known = pts[missing:]
+    if container != "avi" and known and None not in known and len(set(known)) == len(known):
+        ticks = np.sort(np.array(known, np.int64))
+        # Matroska stores no time below zero: its readers give such frames none, and the rate goes on backwards.
+        step = int(np.median(np.diff(ticks))) if missing and len(ticks) > 1 else 1
+        return np.concatenate([ticks[0] - step * np.arange(missing, 0, -1), ticks]), missing == 0
     if None not in dts and len(set(dts)) == len(dts):
         return np.sort(np.array(dts, np.int64)), False
     return None, False
 
 
-def read_matrix(path: Path, stream: int, ignore_edit_lists: bool) -> tuple[int, int, int, int]:
+def read_matrix(path: Path, stream: int) -> tuple[int, int, int, int]:
     """-> signs (a, b, c, d) of the first frame's display matrix; (1, 0, 0, 1) without one, or with another angle."""
-    with contextlib.suppress(*DAMAGE), open_media(path, ignore_edit_lists) as container:
+    with contextlib.suppress(*DAMAGE), open_media(path) as container:
         frame: Any = next(iter(container.decode(container.streams[stream])))
         data = frame.side_data.get("DISPLAYMATRIX")
         if data is not None:
@@ -152,17 +155,22 @@ def decord_frames(frames: Frames, wanted: np.ndarray) -> Iterator[tuple[int, np.
     a, b, c, d = frames.matrix
     if frames.discarded or frames.streams > 1 or a * d - b * c < 0:
         raise VideoError("corrupt", "decord: not for edit lists that hide frames, several video streams or mirrors")
+    if wanted[0] > FAR_FRAMES:
+        raise VideoError("corrupt", f"decord: not for a start at frame {wanted[0]}, it would decode all before it")
     decord.logging.set_level(decord.logging.QUIET)
     try:
         reader = decord.VideoReader(str(frames.path), ctx=decord.cpu(0), num_threads=1)
         if len(reader) != len(frames.ticks):
             raise VideoError("corrupt", f"decord counts {len(reader)} frames, the container {len(frames.ticks)}")
         size = max(1, DECORD_BATCH_BYTES // (frames.width * frames.height * 3))
-        for start in range(0, len(wanted), size):
-            chosen = wanted[start:start + size]
-            pictures = reader.get_batch(chosen.tolist()).asnumpy()
+        # Every frame from the first on: where it skips or seeks, it goes by timestamps and key frames, and is a frame
+        # or two off with open groups of pictures and in MPEG-4 AVI.
+        for start in range(0, int(wanted[-1]) + 1, size):
+            stop = min(start + size, int(wanted[-1]) + 1)
+            pictures = reader.get_batch(list(range(start, stop))).asnumpy()
             check_size(frames, *(pictures.shape[1:3] if a else pictures.shape[2:0:-1]))
-            yield from zip(chosen.tolist(), pictures, strict=True)
+            for index in wanted[(wanted >= start) & (wanted < stop)].tolist():
+                yield index, pictures[index - start]
     except decord.DECORDError as error:
         raise VideoError("corrupt", f"decord: {str(error).strip().splitlines()[-1][:200]}") from error
 
@@ -175,7 +183,7 @@ def pyav_frames(frames: Frames, wanted: np.ndarray, seek: bool = True) -> Iterat
     target = int(frames.ticks[wanted[0]]) - margin
     seek = seek and places is not None and target > frames.ticks[0] + margin
     try:
-        with open_media(frames.path, frames.ignore_edit_lists) as container:
+        with open_media(frames.path) as container:
             stream: Any = container.streams[frames.stream]
             stream.codec_context.thread_count = 1
             if seek:
@@ -218,7 +226,7 @@ def rgb_converter(stream: Any) -> Any:
 
 def ffmpeg_frames(frames: Frames, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (index, upright RGB) of the wanted frames, through a pipe from the ffmpeg program."""
-    node = ffmpeg_input(frames.path, frames.ignore_edit_lists, noautorotate=None, max_pixels=frames.max_pixels)
+    node = ffmpeg_input(frames.path, noautorotate=None, max_pixels=frames.max_pixels)
     node = node[str(frames.stream)].output("pipe:1", format="rawvideo", pix_fmt="rgb24", **every_frame())
     pending = set(wanted.tolist())
     size = frames.width * frames.height * 3
@@ -279,8 +287,7 @@ def piped(command: list[str]) -> Iterator[Any]:
 
 
 def read_sound(
-    path: Path, facts: MediaFacts, plan: SoundPlan, zero_s: float | None, cut_s: tuple[float, float],
-    ignore_edit_lists: bool, target: Path,
+    path: Path, facts: MediaFacts, plan: SoundPlan, zero_s: float | None, cut_s: tuple[float, float], target: Path,
 ) -> tuple[int, float]:
     """Decode the first audio stream to ``target``, raw little-endian float32 at the plan's rate and scale.
 
@@ -296,7 +303,7 @@ def read_sound(
     stop = round((MAX_SOUND_S if np.isnan(cut_s[1]) else cut_s[1]) * rate)
     raw = target.with_suffix(".raw") if own_rate else target
     position = 0
-    with raw.open("wb") as file, piped(sound_command(path, facts, rate, channels, zero_s, ignore_edit_lists)) as pipe:
+    with raw.open("wb") as file, piped(sound_command(path, facts, rate, channels, zero_s)) as pipe:
         while position < stop:
             data = pipe.read(SOUND_BLOCK * 2 * channels)
             data = data[:len(data) // (2 * channels) * (2 * channels)]
@@ -316,13 +323,10 @@ def read_sound(
     return samples, min(position, stop) / rate
 
 
-def sound_command(
-    path: Path, facts: MediaFacts, rate: int, channels: int, zero_s: float | None, ignore_edit_lists: bool
-) -> list[str]:
+def sound_command(path: Path, facts: MediaFacts, rate: int, channels: int, zero_s: float | None) -> list[str]:
     """-> ffmpeg's argument vector for 16-bit samples on standard output."""
-    ignore_edit_lists = ignore_edit_lists and facts.container == "mov"
     clock = {} if zero_s is None else {"copyts": None}
-    node = ffmpeg_input(path, ignore_edit_lists, **clock)[str(facts.audio_stream)]
+    node = ffmpeg_input(path, **clock)[str(facts.audio_stream)]
     if zero_s is not None:
         node = node.filter("asetpts", f"PTS-({zero_s:.9f})/TB")
         node = node.filter("aresample", rate, **{"async": 1, "first_pts": 0})

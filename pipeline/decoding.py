@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,17 +109,20 @@ def survey_video(
 ) -> Survey:
     """Probe a video, read its timestamps, decode its sound to ``link``'s folder and lay out the clips.
 
+    Deviation ``edit_lists``: in both, frames that an edit list hides stay hidden, as the released readers' demuxer has
+    it; published, the timestamps that the list leaves (an empty edit: a late start) shift SeLaVi's published windows,
+    corrected, the first shown frame is time zero. Deviation ``audio_start``: see ``read_sound``.
     Runs in a child. Raises VideoError with any reason of decoding.
     """
     frame_plan, sound_plan = plans
-    ignore_edit_lists = "edit_lists" in published
-    facts = probe(link, max_pixels, ignore_edit_lists)
-    timeline, frames, first_s = read_timeline(link, facts, ignore_edit_lists, max_pixels)
+    facts = probe(link, max_pixels)
+    timeline, frames, first_s = read_timeline(link, facts, max_pixels)
+    if "edit_lists" not in published:
+        timeline = replace(timeline, ticks=timeline.ticks - timeline.ticks[0])
     check_length("pictures", timeline.end_s, stated_video_s(facts))
     zero_s = None if "audio_start" in published else first_s
-    samples, decoded_s = read_sound(
-        link, facts, sound_plan, zero_s, (source.start_s, source.end_s), ignore_edit_lists, link.parent / "sound"
-    )
+    cut_s = (source.start_s, source.end_s)
+    samples, decoded_s = read_sound(link, facts, sound_plan, zero_s, cut_s, link.parent / "sound")
     if np.isnan(source.end_s):
         check_sound_length(facts, decoded_s, zero_s)
     shown, first_frame = cut(timeline, source.start_s, source.end_s)

@@ -103,11 +103,9 @@ def decoder_versions() -> dict[str, str]:
     }
 
 
-def ffmpeg_input(path: Path, ignore_edit_lists: bool = False, **options: Any) -> Any:
+def ffmpeg_input(path: Path, **options: Any) -> Any:
     """-> ffmpeg-python input node for an untrusted local file."""
-    safe: dict[str, Any] = {"protocol_whitelist": PROTOCOLS, "format_whitelist": CONTAINERS, "threads": 1}
-    if ignore_edit_lists:
-        safe["ignore_editlist"] = 1
+    safe = {"protocol_whitelist": PROTOCOLS, "format_whitelist": CONTAINERS, "threads": 1}
     return ffmpeg.input("file:" + str(path.absolute()), **safe, **options)
 
 
@@ -116,11 +114,9 @@ def ffmpeg_command(node: Any) -> list[str]:
     return ffmpeg.compile(node.global_args("-nostdin", "-hide_banner", "-loglevel", "error"), cmd=ffmpeg_path())
 
 
-def open_media(path: Path, ignore_edit_lists: bool = False) -> InputContainer:
+def open_media(path: Path) -> InputContainer:
     """-> PyAV container of an untrusted local file, to be used in ``with``. Raises VideoError (see ``sniff``)."""
     options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": CONTAINERS}
-    if ignore_edit_lists:
-        options["ignore_editlist"] = "1"
     try:
         return av.open("file:" + str(path.absolute()), options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
@@ -169,7 +165,7 @@ def ends_early(path: Path, size: int) -> bool:
     return position > size
 
 
-def probe(path: Path, max_pixels: int = MAX_PIXELS, ignore_edit_lists: bool = False) -> MediaFacts:
+def probe(path: Path, max_pixels: int = MAX_PIXELS) -> MediaFacts:
     """-> MediaFacts of a local file.
 
     Raises VideoError: not_found, empty, not_media, truncated, corrupt, no_video, no_audio, encrypted, too_large.
@@ -180,7 +176,7 @@ def probe(path: Path, max_pixels: int = MAX_PIXELS, ignore_edit_lists: bool = Fa
         raise VideoError("not_found", f"{path}: no such file")
     if path.stat().st_size == 0:
         raise VideoError("empty", f"{path} has no bytes")
-    with contextlib.closing(open_media(path, ignore_edit_lists)) as container:
+    with contextlib.closing(open_media(path)) as container:
         try:
             return read_facts(container, path, max_pixels)
         except DAMAGE as error:

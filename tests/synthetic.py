@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline import h5, schemas
 from pipeline.media import ffmpeg_path
 
 CODE_BITS = 12
@@ -118,4 +119,24 @@ def make_video(
         run_ffmpeg(arguments, raw)
     finally:
         wave.unlink(missing_ok=True)
+    return path
+
+
+def make_acquired(path: Path, videos: Sequence[Path], **columns) -> Path:
+    """Write an acquired snapshot (schemas.ACQUIRED) of one shard over these files, ids video0, video1, ...
+
+    ``columns`` replace what would stand there. -> path
+    """
+    count = len(videos)
+    values: dict = {
+        column.name: [""] * count if column.dtype == "str" else np.zeros(count, column.dtype)
+        for column in schemas.ACQUIRED.columns
+    }
+    values |= {
+        "id": [f"video{number}" for number in range(count)], "status": ["ok"] * count, "path": [str(v) for v in videos],
+        "start_s": np.full(count, np.nan), "end_s": np.full(count, np.nan), "shard_content": [""],
+    }
+    with h5.Output(path, schemas.ACQUIRED).create() as file:
+        for name, value in (values | columns).items():
+            file.write(name, value)
     return path
