@@ -1,79 +1,254 @@
 """Acquisition: which of a dataset's videos are on this machine, and what they are.
 
-The artefact is a snapshot. A video that is not there or can't be opened is a row with a reason, never an error.
+Sources, in the order tried: the path that the manifest names; folders that the user names; what was fetched or
+unpacked before; archives; single videos by yt-dlp. The ledger remembers all tries, the artefact is a snapshot of it. A
+video that can't be had or opened is a row with a reason, never an error.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
-from collections import Counter, defaultdict
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pipeline import demo, schemas
-from pipeline.errors import PipelineError, SettingsError, VideoError
+from pipeline import archives, demo, fetching, schemas, snapshot
+from pipeline.datasets import Dataset, Video, dataset_named
+from pipeline.errors import SettingsError, VideoError
+from pipeline.fetching import FetchSettings
 from pipeline.h5 import Output, read
+from pipeline.ledger import Ledger, Row
 from pipeline.progress import Progress
+from pipeline.tables import write_table
 
-# Probe columns of schemas.ACQUIRED with the value that stands where there is no file to probe.
-NO_FACTS: dict[str, Any] = {
-    "video_codec": "",
-    "audio_codec": "",
-    "width": 0,
-    "height": 0,
-    "fps": math.nan,
-    "frames": 0,
-    "duration_s": math.nan,
-    "audio_rate_hz": 0,
-    "audio_channels": 0,
-    "audio_duration_s": math.nan,
-    "video_start_s": math.nan,
-    "audio_start_s": math.nan,
-}
+LONGEST_WAIT_S = 30 * 86400.0
+# Consecutive refusals to serve us at this pace after which the rest of the run leaves the host in peace.
+THROTTLED_LIMIT = 3
+# A fetched file with one of these is removed and fetched again: the transfer was at fault, or an error page came.
+REFETCH = ("empty", "not_media", "truncated")
 
 
 @dataclass(frozen=True)
 class AcquireSettings:
-    """[acquire] ``max_failed_share``: a run stops if a larger share of the videos (0 to 1) can't be used."""
+    """[acquire] ``max_failed_share``: a run stops if a larger share of the videos (0 to 1) can't be used.
+
+    ``folders``: folders that already hold videos, in any layout, found by name, never changed. ``archives``: zip, tar
+    or rar files to take videos from. ``download``: whether to fetch what is in neither; false: only the user's own
+    files. ``retry``: which failed videos a run tries again: transient, all or none. ``retry_after_s``: wait before a
+    second try, doubled for each further one. ``video_url``: where single videos are, with {id}. ``format``: yt-dlp's
+    choice of streams. ``concurrent``: videos fetched at a time. ``sleep_s``: pause before each. ``rate_limit_kb_s``:
+    0: none. ``timeout_s``: of a connection that says nothing. ``tries``: per video and run. ``cookies``: file in
+    Netscape format. ``proxy``: URL. ``download_archive``: yt-dlp's own list of what is done.
+    """
 
     max_failed_share: float = 0.5
+    folders: tuple[str, ...] = ()
+    archives: tuple[str, ...] = ()
+    download: bool = True
+    retry: str = "transient"
+    retry_after_s: float = 3600.0
+    video_url: str = "https://www.youtube.com/watch?v={id}"
+    format: str = fetching.FORMAT
+    concurrent: int = 1
+    sleep_s: float = 5.0
+    rate_limit_kb_s: int = 0
+    timeout_s: float = 20.0
+    tries: int = 3
+    cookies: str = ""
+    proxy: str = ""
+    download_archive: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_failed_share <= 1:
-            raise SettingsError(f"[acquire] max_failed_share: found {self.max_failed_share}, expected 0 to 1")
+        checks = {
+            "max_failed_share": (0 <= self.max_failed_share <= 1, "0 to 1"),
+            "retry": (self.retry in fetching.RETRIES, f"one of {', '.join(fetching.RETRIES)}"),
+            "retry_after_s": (self.retry_after_s >= 0, "0 or more"),
+            "video_url": ("{id}" in self.video_url and "://" in self.video_url, "a URL with {id} in it"),
+            "concurrent": (1 <= self.concurrent <= 64, "1 to 64"),
+            "sleep_s": (self.sleep_s >= 0, "0 or more"),
+            "rate_limit_kb_s": (self.rate_limit_kb_s >= 0, "0 (none) or more"),
+            "timeout_s": (self.timeout_s > 0, "more than 0"),
+            "tries": (self.tries >= 1, "1 or more"),
+        }
+        for name, (good, expected) in checks.items():
+            if not good:
+                raise SettingsError(f"[acquire] {name}: found {getattr(self, name)!r}, expected {expected}")
+        for name in ("folders", "archives"):
+            for path in getattr(self, name):
+                if not Path(path).expanduser().exists():
+                    raise SettingsError(f"[acquire] {name}: found no {path}, expected it to exist: check the path")
+
+    @property
+    def fetch(self) -> FetchSettings:
+        return FetchSettings(
+            self.video_url, self.format, self.timeout_s, self.tries, self.sleep_s, self.rate_limit_kb_s,
+            self.cookies, self.proxy, self.download_archive,
+        )
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What is known about one video's file. ``reason`` is empty if it can be used."""
-
-    path: str = ""
-    reason: str = ""
-    detail: str = ""
-    bytes: int = 0
-    sha256: str = ""
-    facts: dict[str, Any] = field(default_factory=lambda: dict(NO_FACTS))
+# The stage.
 
 
-def inspect(path: Path) -> Finding:
-    """-> size, checksum and probe facts of a file, or the reason why it can't be used."""
+def acquire(manifest_path: Path, dataset: str, settings: AcquireSettings, output: Output) -> None:
+    """Write ``schemas.ACQUIRED``: where each video of the manifest is and what its file holds.
+
+    The ledger and all files that are made or fetched lie beside the artefact, as does ``<artefact>.missing.csv``: what
+    is missing, by class, with the reason. Raises PipelineError if more than ``max_failed_share`` can't be used.
+    """
+    declared = dataset_named(dataset)
+    videos, shard, shards = read_manifest(manifest_path)
+    store = output.path.parent.absolute()
+    make_demo_videos(store, videos)
+    with Ledger(store / "ledger.sqlite") as ledger:
+        found = find(declared, videos, settings.folders, store)
+        if settings.archives or (settings.download and any(source.kind == "archive" for source in declared.sources)):
+            found |= take_from_archives(declared, [v for v in videos if v.id not in found], settings, store)
+        inspect_all(dataset, videos, found, ledger)
+        if settings.download:
+            fetch_missing(declared, [v for v in videos if v.id not in found], settings, store, ledger)
+        rows = [ledger.get(video.id) for video in videos]
+    write_table(output.path.with_suffix(".missing.csv"), *snapshot.missing_table(videos, rows))
+    snapshot.check_share(dataset, rows, settings.max_failed_share)
+    snapshot.write_snapshot(videos, rows, shard, shards, output)
+
+
+def read_manifest(path: Path) -> tuple[list[Video], np.ndarray, int]:
+    """-> the manifest's videos in its order, the shard of each, the number of shards."""
+    with read(path, schemas.MANIFEST) as file:
+        names = file["class_name"][file["class_index"]]
+        columns = (file["id"], names, file["source"], file["group"], file["start_s"], file["end_s"])
+        videos = [Video(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+        return videos, file["shard"], file.attributes["shards"]
+
+
+def fingerprint(dataset: str, settings: AcquireSettings, store: Path) -> str:
+    """-> text that changes whenever another run could find or fetch more than the last one did.
+
+    ``store``: folder of the acquired artefact. It is the same before and after a run that did what there was to do.
+    """
+    digest = hashlib.sha256()
+    for name in (*settings.folders, *settings.archives):
+        for path in sorted(walk(Path(name).expanduser())):
+            facts = path.stat() if path.exists() else None
+            state = f"{facts.st_size} {facts.st_mtime_ns}" if facts else "gone"
+            digest.update(os.fsencode(path) + f"\0{state}\n".encode())
+    rounds = 0
+    if settings.download and (store / "ledger.sqlite").is_file():
+        with Ledger(store / "ledger.sqlite") as ledger:
+            rounds = ledger.rounds + any(due(row, settings) for row in ledger.rows.values() if row.tried_at)
+    return f"{digest.hexdigest()} {rounds}"
+
+
+# Files that are here.
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """-> all files below ``folder`` (or the file itself), hidden ones left out."""
+    if folder.is_file():
+        yield folder
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
+
+
+# Video id -> its file, and whether the video has to be cut from it.
+Found = dict[str, tuple[Path, bool]]
+
+
+def find(dataset: Dataset, videos: Iterable[Video], folders: Iterable[str | Path], store: Path) -> Found:
+    """-> the files of those videos that are on this machine."""
+    here: dict[str, Path] = {}
+    for folder in (*folders, store / "videos"):
+        for path in sorted(walk(Path(folder).expanduser().absolute())):
+            if path.suffix.lower() not in (".part", ".ytdl", ".json", ".txt", ".csv"):
+                here.setdefault(path.stem, path)
+    found: Found = {}
+    for video in videos:
+        scheme, _, key = video.source.partition(":")
+        if video.source.startswith("/"):
+            found[video.id] = (Path(video.source), False)
+        elif scheme == "demo":
+            found[video.id] = (demo_folder(store, int(key)) / video.id, False)
+        else:
+            clips = [here[name] for name in dataset.clip_names(video) if name in here]
+            wholes = [here[name] for name in dataset.whole_names(video) if name in here]
+            if clips:
+                found[video.id] = (clips[0], False)
+            elif wholes and not math.isnan(video.start_s):
+                found[video.id] = (wholes[0], True)
+    return found
+
+
+def demo_folder(store: Path, seed: int) -> Path:
+    return store / "demo" / f"seed{seed}-generator{demo.GENERATOR_VERSION}"
+
+
+def make_demo_videos(store: Path, videos: list[Video]) -> None:
+    """Make what the demo dataset lacks; its sources read ``demo:<seed>``."""
+    wanted: dict[int, list[str]] = defaultdict(list)
+    for video in videos:
+        if video.source.startswith("demo:"):
+            wanted[int(video.source.partition(":")[2])].append(video.id)
+    for seed, ids in wanted.items():
+        with Progress("make demo videos", len(ids)) as progress:
+            demo.write_videos(demo_folder(store, seed), seed, ids, progress.advance)
+
+
+def inspect_all(dataset: str, videos: list[Video], found: Found, ledger: Ledger) -> None:
+    """Bring the ledger's rows of all videos up to date with the files that were found."""
+
+    def look(video: Video) -> Row:
+        before = ledger.get(video.id)
+        if video.id in found:
+            return inspect(before, *found[video.id])
+        known = before.tried_at and not before.path
+        return before if known else before.failed("not_found", "in none of the folders and archives")
+
+    threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    with Progress(f"look at videos of {dataset}", len(videos)) as progress, threads as pool:
+        batch: list[Row] = []
+        for row in pool.map(look, videos):
+            batch.append(row)
+            if len(batch) == 500:
+                ledger.put(*batch)
+                batch.clear()
+            progress.advance()
+        ledger.put(*batch)
+
+
+def inspect(before: Row, path: Path, whole: bool) -> Row:
+    """-> the row of a video with size, checksum and probe facts of its file, or the reason why it can't be used.
+
+    A file that has not changed since the same prober looked at it is not read again.
+    """
     from pipeline.media import probe
 
-    if not path.is_file():
-        return Finding(reason="not_found", detail=f"{path}: no such file")
-    size, sha256 = path.stat().st_size, file_sha256(path)
     try:
-        facts = probe(path).columns()
+        state = path.stat()
+    except OSError as error:
+        return before.failed("not_found", f"{path}: {error.strerror}")
+    prober = f"av {metadata.version('av')}"
+    now = (str(path), state.st_size, state.st_mtime_ns, prober)
+    if (before.path, before.bytes, before.modified_ns, before.prober) == now:
+        return replace(before, whole=whole)
+    try:
+        sha256 = file_sha256(path)
+    except OSError as error:
+        return before.failed("not_found", f"{path}: {error.strerror}")
+    seen = replace(before.failed("", ""), path=str(path), whole=whole, bytes=state.st_size,
+                   modified_ns=state.st_mtime_ns, sha256=sha256, prober=prober)
+    try:
+        return replace(seen, facts=probe(path).columns())
     except VideoError as error:
-        return Finding(str(path), error.reason, one_line(error.detail), size, sha256)
-    return Finding(str(path), "", "", size, sha256, facts)
+        return replace(seen, reason=error.reason, detail=" ".join(error.detail.split())[:300])
 
 
 def file_sha256(path: Path) -> str:
@@ -85,87 +260,81 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def one_line(text: str, limit: int = 300) -> str:
-    return " ".join(text.split())[:limit]
+# Files that are elsewhere.
 
 
-def acquire(manifest_path: Path, dataset: str, settings: AcquireSettings, output: Output) -> None:
-    """Write ``schemas.ACQUIRED``: where each video of the manifest is and what its file holds.
-
-    Files that have to be made or fetched lie in ``videos/`` beside the artefact. Raises PipelineError if more than
-    ``max_failed_share`` of the videos can't be used.
-    """
-    with read(manifest_path, schemas.MANIFEST) as manifest:
-        columns = {name: manifest[name] for name in ("id", "source", "start_s", "end_s", "shard")}
-        shards = manifest.attributes["shards"]
-    ids, sources = columns["id"].tolist(), columns["source"].tolist()
-    store = output.path.parent.absolute() / "videos"
-    with Progress(f"acquire {dataset}", len(ids), "video") as progress:
-        make_demo_videos(store, ids, sources)
-        paths = [local_path(store, video_id, source) for video_id, source in zip(ids, sources, strict=True)]
-        findings = []
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            for finding in pool.map(inspect, paths):
-                findings.append(finding)
-                progress.advance()
-    check_share(dataset, findings, settings)
-    write_snapshot(columns, findings, shards, output)
+def take_from_archives(dataset: Dataset, missing: list[Video], settings: AcquireSettings, store: Path) -> Found:
+    """Unpack what the archives hold of the missing videos; -> as ``find``, for those."""
+    if not missing:
+        return {}
+    paths = [Path(path).expanduser() for path in settings.archives]
+    published = [source for source in dataset.sources if source.kind == "archive"]
+    if not paths and settings.download:
+        if any(source.url.endswith(".rar") for source in published):
+            archives.bsdtar()
+        paths = [archives.download(s.url, store / s.url.rpartition("/")[2], s.bytes) for s in published]
+    stems = {name for video in missing for name in (*dataset.clip_names(video), *dataset.whole_names(video))}
+    for path in paths:
+        archives.unpack(path, store / "videos", stems)
+    return find(dataset, missing, (), store)
 
 
-def make_demo_videos(store: Path, ids: list[str], sources: list[str]) -> None:
-    """Make what the demo dataset lacks; its sources read ``demo:<seed>``."""
-    wanted: dict[int, list[str]] = defaultdict(list)
-    for video_id, source in zip(ids, sources, strict=True):
-        if source.startswith("demo:"):
-            wanted[int(source.partition(":")[2])].append(video_id)
-    for seed, names in wanted.items():
-        demo.write_videos(demo_folder(store, seed), seed, names)
+def run_started() -> float:
+    """-> when this run began, in all of its processes: what was tried since is not due again, however long it takes."""
+    return float(os.environ.setdefault("AVGZSL_RUN_STARTED", repr(time.time())))
 
 
-def demo_folder(store: Path, seed: int) -> Path:
-    return store / f"seed{seed}-generator{demo.GENERATOR_VERSION}"
+def due(row: Row, settings: AcquireSettings) -> bool:
+    """-> whether a video that is not here is to be fetched in this run: never tried, or its back-off is over."""
+    if not row.reason:
+        return False
+    if not row.tried_at:
+        return True
+    if settings.retry == "none" or (row.permanent and settings.retry != "all"):
+        return False
+    wait = min(settings.retry_after_s * 2.0 ** max(row.attempts - 1, 0), LONGEST_WAIT_S)
+    return run_started() - row.tried_at >= wait
 
 
-def local_path(store: Path, video_id: str, source: str) -> Path:
-    """-> where the file of a video is expected."""
-    if source.startswith("demo:"):
-        return demo_folder(store, int(source.partition(":")[2])) / video_id
-    return Path(source)
+def fetch_missing(
+    dataset: Dataset, missing: list[Video], settings: AcquireSettings, store: Path, ledger: Ledger
+) -> None:
+    """Fetch, by yt-dlp, the videos whose turn it is; segments of one source share one file."""
+    wanted: dict[str, list[Video]] = defaultdict(list)
+    for video in missing:
+        scheme, _, key = video.source.partition(":")
+        if scheme == "youtube" and due(ledger.get(video.id), settings):
+            wanted[key].append(video)
+    if not wanted:
+        return
+    refusals = 0
+
+    def work(key: str) -> tuple[str, fetching.Outcome | None]:
+        nonlocal refusals
+        if refusals >= THROTTLED_LIMIT:
+            return key, None
+        outcome = fetching.fetch(key, store / "videos", store / "partial", settings.fetch)
+        refusals = refusals + 1 if outcome.throttled else 0
+        return key, outcome
+
+    threads = ThreadPoolExecutor(settings.concurrent)
+    with Progress(f"fetch videos of {dataset.name}", len(wanted)) as progress, threads as pool:
+        for key, outcome in pool.map(work, wanted):
+            ledger.put(*(after_try(ledger.get(video.id), video, outcome) for video in wanted[key]))
+            progress.advance()
+    ledger.count_round()
 
 
-def check_share(dataset: str, findings: list[Finding], settings: AcquireSettings) -> None:
-    """Raise PipelineError if too many videos can't be used."""
-    failed = Counter(finding.reason for finding in findings if finding.reason)
-    count = sum(failed.values())
-    if count > settings.max_failed_share * len(findings):
-        reasons = ", ".join(f"{reason} {number}" for reason, number in failed.most_common())
-        raise PipelineError(
-            f"dataset {dataset!r}: {count} of {len(findings)} videos can't be used ({reasons}), expected at most "
-            f"{settings.max_failed_share:.0%}: mend the files or raise [acquire] max_failed_share"
-        )
-
-
-def write_snapshot(columns: dict[str, np.ndarray], findings: list[Finding], shards: int, output: Output) -> None:
-    """Write ``schemas.ACQUIRED`` from the manifest's columns and one finding per video."""
-    with output.create() as file:
-        for name in ("id", "start_s", "end_s", "shard"):
-            file.write(name, columns[name])
-        file.write("status", ["failed" if finding.reason else "ok" for finding in findings])
-        for name in ("reason", "detail", "sha256"):
-            file.write(name, [getattr(finding, name) for finding in findings])
-        file.write("path", ["" if finding.reason else finding.path for finding in findings])
-        file.write("bytes", np.array([finding.bytes for finding in findings], dtype=np.int64))
-        for name, missing in NO_FACTS.items():
-            values = [finding.facts[name] for finding in findings]
-            file.write(name, values if isinstance(missing, str) else np.array(values, dtype=type(missing)))
-        file.write("shard_content", shard_contents(columns, findings, shards))
-
-
-def shard_contents(columns: dict[str, np.ndarray], findings: list[Finding], shards: int) -> list[str]:
-    """-> per shard, sha256 over what decoding it depends on: ids, file contents, reasons, cuts; not paths or times."""
-    lines: dict[int, list[str]] = defaultdict(list)
-    for row, finding in enumerate(findings):
-        start, end = (float(columns[name][row]) for name in ("start_s", "end_s"))
-        facts = [str(columns["id"][row]), finding.sha256, finding.reason, repr(start), repr(end)]
-        lines[int(columns["shard"][row])].append(json.dumps(facts))
-    return [hashlib.sha256("\n".join(sorted(lines[shard])).encode()).hexdigest() for shard in range(shards)]
+def after_try(before: Row, video: Video, outcome: fetching.Outcome | None) -> Row:
+    """-> the row of a video after a try to fetch the file it is cut from; None: it was not asked for after all."""
+    if outcome is None:
+        row = replace(before, tried_at=time.time())
+        return row.failed("network", "not asked for: the host had refused too many others in this run")
+    before = replace(before, attempts=before.attempts + 1, tried_at=time.time())
+    if outcome.path is None:
+        return before.failed(outcome.reason, outcome.detail, outcome.permanent)
+    row = inspect(before, outcome.path, whole=not math.isnan(video.start_s))
+    if row.reason in REFETCH:
+        outcome.path.unlink(missing_ok=True)
+        return before.failed(row.reason, f"what the source sent: {row.detail}")
+    return row
