@@ -152,8 +152,10 @@ def test_the_page_says_generated_wherever_a_number_stands_on_it(page):
 
 
 def test_the_sections_of_many_methods_are_folded(page, tmp_path):
-    entries = [entry for k in range(5) for entry in made.entries(tmp_path / str(k), seeds=(0,), method=f"method {k}")]
-    text = (build(entries, tmp_path, replace(SETTINGS, bootstrap_samples=0)) / "index.html").read_text()
+    (one,) = made.entries(tmp_path, seeds=(0,))
+    entries = [replace(one, facts={**one.facts, "method": f"method {k}"}) for k in range(5)]
+    settings = replace(SETTINGS, bootstrap_samples=0, tsne_videos=10)
+    text = (build(entries, tmp_path, settings) / "index.html").read_text()
     assert text.count('<details class="more">') == 5 and text.count("<details") == text.count("</details>")
     assert 'class="more"' not in (page / "index.html").read_text()
 
