@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.golden_comparison import Comparison
 from extractors.audio import selavi_spectrogram, vggish_examples, vggish_log_mel
-from extractors.frames import c3d_frames, negative, selavi_frames
+from extractors.frames import c3d_frames, selavi_frames
 from pipeline import crops, windows
 from pipeline.errors import VideoError
 from pipeline.resampling import resample
@@ -18,8 +18,12 @@ from pipeline.resampling import resample
 PUBLISHED = frozenset({"selavi_windows", "selavi_short", "c3d_windows", "vggish_windows"})
 FRAMES_ATOL = 1e-5
 SOUND_ATOL = 1e-4
-# What the C3D extractor is told for each golden colour mode: (channels reversed, negated before the resize).
-C3D_MODES = {"bgr_plain": (True, False), "bgr_wrap": (True, True), "rgb_plain": (False, False)}
+# Of each golden colour mode: whether C3D's channels are reversed, and the plan that decodes for it.
+C3D_MODES = {
+    "bgr_plain": (True, "c3d_frames"),
+    "bgr_wrap": (True, "c3d_frames_negative"),
+    "rgb_plain": (False, "c3d_frames"),
+}
 OTHER_RELEASE = "made with a release of resampy whose filter the published features did not use"
 LONG = 10**9
 
@@ -107,12 +111,10 @@ def selavi_audio_pre(file: Comparison) -> None:
 
 def c3d_clips(frames: np.ndarray, mode: str) -> torch.Tensor:
     """RGB frames (N, H, W, 3) uint8 at 25 a second -> (clips, 3, 16, 112, 112) float32, in a golden colour mode."""
-    reversed_channels, negated = C3D_MODES[mode]
-    # The released code negates before it resizes; with values of zero the order matters.
-    frames = negative(torch.from_numpy(frames)).numpy() if negated else frames
+    reversed_channels, plan = C3D_MODES[mode]
     clips = windows.c3d_frames(timeline(len(frames), 25.0), LONG, PUBLISHED)
-    small = crops.c3d_crop(frames)[clips.frames]
-    return c3d_frames(torch.from_numpy(small), torch.from_numpy(clips.valid), reversed_channels, False, True)
+    small = windows.PLANS[plan].crop(frames)[clips.frames]  # type: ignore[union-attr]
+    return c3d_frames(torch.from_numpy(small), torch.from_numpy(clips.valid), reversed_channels, True)
 
 
 def c3d_pre(file: Comparison) -> None:

@@ -27,6 +27,8 @@ from pipeline.progress import Progress
 
 # Column of a decoded shard that holds the clips of each modality.
 CLIPS = {"video": "video/frames", "audio": "audio/samples"}
+# Attribute of a decoded shard that names the plan by which they were cut.
+PLAN = {"video": "frame_plan", "audio": "sound_plan"}
 
 
 class Extractor(nn.Module):
@@ -214,7 +216,10 @@ def extract(
     store = Store(weights.resolved(dataset))
     device = device_of(settings)
     names = registry.feature_set_named(feature_set).extractors
+    plans = registry.plans(feature_set, published, dataset)
     with h5.read(decoded, schemas.DECODED) as shard, output.create() as file, arithmetic(device, settings):
+        for modality, name in names.items():
+            check_clips(shard, modality, name, plans[modality])
         for column in ("id", "status", "reason", "detail"):
             file.write(column, shard[column])
         clips = {}
@@ -232,6 +237,22 @@ def extract(
         )
 
 
+def check_clips(shard: h5.Artefact, modality: str, name: str, plan: str) -> None:
+    """Raise ArtefactError unless the shard holds the clips that this extractor takes."""
+    found = shard.attributes.get(PLAN[modality])
+    if found != plan:
+        raise ArtefactError(
+            f"{shard.path}: found {modality} clips of plan {found!r}, expected {plan!r} for {name}; "
+            "the shard was decoded for another feature set, dataset or protocol"
+        )
+    shape, expected = shard.file[CLIPS[modality]].shape[1:], registry.entry(name).clip
+    if shape != expected:
+        raise ArtefactError(
+            f"{shard.path}: clips of {CLIPS[modality]} have shape {shape}, expected {expected} for {name}; "
+            "the plan and the registry disagree: mend the line of extractors/registry.py"
+        )
+
+
 def _extract_modality(
     shard: h5.Artefact,
     file: h5.Writer,
@@ -244,12 +265,7 @@ def _extract_modality(
     """Write one modality's group; -> its number of clips. The network is made only if there are clips."""
     line = registry.entry(name)
     column = CLIPS[modality]
-    count, *shape = shard.file[column].shape
-    if tuple(shape) != line.clip:
-        raise ArtefactError(
-            f"{shard.path}: clips of {column} have shape {tuple(shape)}, expected {line.clip} for {name}; "
-            "the shard was decoded for another feature set"
-        )
+    count = shard.length(column)
     for each in ("offsets", "start_s", "stop_s"):
         file.write(f"{modality}/{each}", shard[f"{modality}/{each}"])
     file.append(f"{modality}/features", np.empty((0, line.width), np.float32))

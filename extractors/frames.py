@@ -9,8 +9,6 @@ SELAVI_MEAN, SELAVI_DEVIATION = 0.45, 0.225
 # Kinetics statistics in the order R, G, B; the published code applies them to channels in the order B, G, R.
 KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 KINETICS_DEVIATION = (0.22803, 0.22145, 0.216989)
-# Datasets whose published C3D features saw a photographic negative (the colours wrapped, modulo 256).
-NEGATED = ("ucf", "vggsound")
 
 
 def channels_first(frames: Tensor) -> Tensor:
@@ -23,29 +21,14 @@ def selavi_frames(frames: Tensor) -> Tensor:
     return channels_first(frames).div_(255).sub_(SELAVI_MEAN).div_(SELAVI_DEVIATION)
 
 
-def negative(frames: Tensor) -> Tensor:
-    """uint8 -> uint8, ``(256 - v) mod 256``: 0 stays 0, all else is a photographic negative.
-
-    What the published scripts for UCF and VGGSound did to colours when a float image 0..255 was multiplied by 255 and
-    cast to uint8.
-    """
-    return torch.where(frames == 0, frames, 255 - frames + 1)
-
-
-def c3d_frames(
-    frames: Tensor, valid: Tensor, published_colour: bool, negated: bool, published_scale: bool
-) -> Tensor:
+def c3d_frames(frames: Tensor, valid: Tensor, published_colour: bool, published_scale: bool) -> Tensor:
     """RGB crops (B, 16, 112, 112, 3) uint8 and real frames per clip (B,) -> (B, 3, 16, 112, 112) float32.
 
-    ``published_colour``: channels B, G, R instead of R, G, B. ``negated``: the colours wrapped (``negative``).
-    ``published_scale``: /255, minus Kinetics mean, by its deviation, whatever the channel order; else 0..255.
-    Frames from ``valid`` on are padding: 0.0 in the scale of the result (the mean colour, if ``published_scale``).
+    ``published_colour``: channels B, G, R instead of R, G, B. ``published_scale``: /255, minus Kinetics mean, by its
+    deviation, whatever the channel order; else 0..255. Frames from ``valid`` on are padding: 0.0 in the scale of the
+    result (the mean colour, if ``published_scale``).
     """
-    if negated:
-        frames = negative(frames)
-    if published_colour:
-        frames = frames.flip(-1)
-    x = channels_first(frames)
+    x = channels_first(frames.flip(-1) if published_colour else frames)
     if published_scale:
         shape = (1, 3, 1, 1, 1)
         mean = torch.tensor(KINETICS_MEAN, device=x.device).view(shape)

@@ -1,21 +1,24 @@
 """Weights from a recipe, for the demo and for tests: untrained networks whose features still tell inputs apart.
 
-A deep network with plain random weights answers almost the same to every input: each ReLU adds to a common positive
-part that the next layer carries on, and what differs between inputs is a few per cent of it. Here every filter's
-weights sum to zero, so that the common part is dropped at each layer and differences (of colour, texture, motion,
-pitch, timbre, rhythm) keep their share. Scale: He et al., ICCV 2015. Normalisation layers are the identity, biases
-zero. Nothing is trained and nothing depends on data: a tensor is a function of its name and shape.
+A tensor is a function of its name and shape; nothing is trained and nothing depends on data. Normalisation layers are
+the identity, biases zero, filters normal with the scale of He et al. (ICCV 2015), at which a deep stack of ReLUs keeps
+small differences between inputs at their size. Two things keep those differences ones that matter:
+
+* a filter that sees the input (1 or 3 channels) sums to zero: it answers to edges, contrasts of colour and changes, not
+  to brightness or loudness, which would otherwise be almost all that the network passes on;
+* filters are weighted towards their middle, so that a picture or spectrogram shifted a little gives much the same.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 
 import numpy as np
 
 VERSION = 1
+# Standard deviations of the Gaussian over a filter's taps, in taps.
+INPUT_SPREAD, SPREAD = 2.0, 0.7
 
 
 def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -28,10 +31,23 @@ def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
         return np.zeros(shape, dtype=np.float32)
     digest = hashlib.sha256(f"{VERSION} {name}".encode()).digest()
     generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:8], "little")))
-    values = generator.standard_normal(shape, dtype=np.float32).reshape(shape[0], -1)
-    values -= values.mean(axis=1, keepdims=True)
-    values *= math.sqrt(2 / values.shape[1])
+    sees_input = len(shape) > 2 and shape[1] in (1, 3)
+    values = generator.standard_normal(shape, dtype=np.float32)
+    values *= window(shape[2:], INPUT_SPREAD if sees_input else SPREAD)
+    values = values.reshape(shape[0], -1)
+    if sees_input:
+        values -= values.mean(axis=1, keepdims=True)
+    values *= np.sqrt(2 / np.square(values).sum(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
     return values.reshape(shape)
+
+
+def window(kernel: tuple[int, ...], spread: float) -> np.ndarray:
+    """-> Gaussian over a filter's taps, 1 in the middle, float32, in the shape of the kernel; () for linear layers."""
+    weights = np.ones((), np.float32)
+    for size in kernel:
+        taps = np.arange(size, dtype=np.float32) - (size - 1) / 2
+        weights = np.multiply.outer(weights, np.exp(-(taps**2) / (2 * spread**2)))
+    return weights.astype(np.float32)
 
 
 def pca(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

@@ -16,12 +16,22 @@ from pipeline.errors import SettingsError
 
 
 @dataclass(frozen=True)
+class OtherPlan:
+    """``plan`` holds where ``deviation`` is published and the dataset is one of ``datasets``."""
+
+    plan: str
+    deviation: str
+    datasets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Entry:
     """One extractor.
 
     ``modality``: video or audio. ``width``: length of a feature row. ``target``: "module:Class".
     ``plan``: name of the clip plan of pipeline.windows that cuts its clips.
-    ``clip``: shape of one decoded clip: (frames, 112, 112, 3) uint8 RGB, or (samples,) float32.
+    ``clip``: shape of one decoded clip: (frames, 112, 112, 3) uint8 RGB, or (samples,) float32. ``weights``: the slots
+    that it reads. ``other_plan``: takes the place of ``plan`` where the published features need it.
     """
 
     modality: str
@@ -30,6 +40,7 @@ class Entry:
     plan: str
     clip: tuple[int, ...]
     weights: tuple[Slot, ...] = ()
+    other_plan: OtherPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -44,10 +55,6 @@ class FeatureSet:
         """-> modality -> extractor name."""
         return {"video": self.video, "audio": self.audio}
 
-    @property
-    def plans(self) -> dict[str, str]:
-        """-> modality -> name of the clip plan of pipeline.windows."""
-        return {modality: entry(name).plan for modality, name in self.extractors.items()}
 
 
 EXTRACTORS: dict[str, Entry] = {
@@ -55,7 +62,10 @@ EXTRACTORS: dict[str, Entry] = {
         "video", 512, "extractors.selavi_video:SelaviVideo", "selavi_frames", (30, 112, 112, 3), (SELAVI,)
     ),
     "selavi_audio": Entry("audio", 512, "extractors.selavi_audio:SelaviAudio", "selavi_audio", (44100,), (SELAVI,)),
-    "c3d": Entry("video", 4096, "extractors.c3d:C3D", "c3d_frames", (16, 112, 112, 3), (C3D,)),
+    "c3d": Entry(
+        "video", 4096, "extractors.c3d:C3D", "c3d_frames", (16, 112, 112, 3), (C3D,),
+        OtherPlan("c3d_frames_negative", "c3d_colour", ("ucf", "vggsound")),
+    ),
     "vggish": Entry("audio", 128, "extractors.vggish:VGGish", "vggish_audio", (15600,), (VGGISH, VGGISH_PCA)),
 }
 
@@ -81,6 +91,17 @@ def entry(name: str) -> Entry:
 def feature_set_named(name: str) -> FeatureSet:
     """-> the extractors of this feature set. Raises SettingsError."""
     return _lookup(FEATURE_SETS, "feature set", name)
+
+
+def plans(feature_set: str, published: frozenset[str], dataset: str) -> dict[str, str]:
+    """-> modality -> name of the clip plan of pipeline.windows that decodes for this feature set."""
+    chosen = {}
+    for modality, name in feature_set_named(feature_set).extractors.items():
+        line = entry(name)
+        other = line.other_plan
+        applies = other is not None and other.deviation in published and dataset in other.datasets
+        chosen[modality] = other.plan if other is not None and applies else line.plan
+    return chosen
 
 
 def slot_named(name: str) -> Slot:

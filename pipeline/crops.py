@@ -75,3 +75,17 @@ def c3d_crop(frames: np.ndarray) -> np.ndarray:
         small = Image.fromarray(frame).resize(C3D_RESIZED, Image.Resampling.BILINEAR)
         out[index] = np.asarray(small)[C3D_TOP:C3D_TOP + SIZE, C3D_LEFT:C3D_LEFT + SIZE]
     return out
+
+
+def negative(frames: np.ndarray) -> np.ndarray:
+    """uint8 -> uint8, ``(256 - v) mod 256``: 0 stays 0, everything else is a photographic negative.
+
+    What the released C3D scripts for UCF and VGGSound make of a picture: torchvision multiplies their float frames,
+    0..255 already, by 255 and casts to uint8.
+    """
+    return np.where(frames == 0, 0, 256 - frames.astype(np.int16)).astype(np.uint8)
+
+
+def c3d_crop_of_negative(frames: np.ndarray) -> np.ndarray:
+    """``c3d_crop`` of ``negative``. In this order: black stays black, so a resize before would blend other values."""
+    return c3d_crop(negative(frames))

@@ -50,8 +50,9 @@ DEVIATIONS: dict[str, Deviation] = {
         "decode", "consecutive 0.96 s examples", "one per full second: 15,600 samples from its start",
         subject="c3d_vggish",
     ),
+    # Its negative has to be taken before the resize, hence in decoding.
     "c3d_colour": Deviation(
-        "extract", "BGR; UCF and VGGSound also negated, (256 - v) mod 256", "RGB", subject="c3d_vggish"
+        "decode", "BGR; UCF and VGGSound also negated, (256 - v) mod 256", "RGB", subject="c3d_vggish"
     ),
     "c3d_scale": Deviation(
         "extract", "/255 and Kinetics mean and standard deviation in RGB order, on BGR", "0..255, no mean",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.crops import c3d_crop, selavi_crop_uint8
+from pipeline.crops import c3d_crop, c3d_crop_of_negative, selavi_crop_uint8
 from pipeline.errors import PipelineError, VideoError
 
 EPSILON_S = 1e-6
@@ -277,6 +277,7 @@ PLANS: dict[str, FramePlan | SoundPlan] = {plan.name: plan for plan in (
     FramePlan("selavi_frames", SELAVI_FRAMES, selavi_crop_uint8, selavi_frames),
     SoundPlan("selavi_audio", SELAVI_RATE_HZ, SELAVI_RATE_HZ, "int16", selavi_audio),
     FramePlan("c3d_frames", C3D_FRAMES, c3d_crop, c3d_frames),
+    FramePlan("c3d_frames_negative", C3D_FRAMES, c3d_crop_of_negative, c3d_frames),
     SoundPlan("vggish_audio", VGGISH_SAMPLES, VGGISH_RATE_HZ, "unit", vggish_audio),
 )}
 

@@ -23,7 +23,14 @@ def clips_of(name: str, count: int, seed: int = 0) -> np.ndarray:
     return (scale * samples).astype(np.float32)
 
 
-def write_shard(path: Path, feature_set: str, clips_per_video: list[int], seed: int = 0) -> Path:
+def write_shard(
+    path: Path,
+    feature_set: str,
+    clips_per_video: list[int],
+    seed: int = 0,
+    published: frozenset[str] = frozenset(),
+    dataset: str = "demo",
+) -> Path:
     """Write a decoded shard of noise: video k has ``clips_per_video[k]`` clips; 0: it failed, too_short."""
     names = registry.feature_set_named(feature_set)
     count = sum(clips_per_video)
@@ -44,12 +51,14 @@ def write_shard(path: Path, feature_set: str, clips_per_video: list[int], seed: 
         file.write("video/frames", frames)
         file.write("video/frames_valid", np.full(count, frames.shape[1], np.int32))
         file.write("audio/samples", clips_of(names.audio, count, seed))
+        plans = registry.plans(feature_set, published, dataset)
+        file.attributes["frame_plan"], file.attributes["sound_plan"] = plans["video"], plans["audio"]
     return path
 
 
 @pytest.fixture
 def shard(tmp_path: Path) -> Callable[..., Path]:
-    """-> function (feature set, clips per video) -> path of a decoded shard."""
-    return lambda feature_set, clips_per_video, seed=0: write_shard(
-        tmp_path / f"{feature_set}-{seed}-{len(list(tmp_path.iterdir()))}.h5", feature_set, clips_per_video, seed
+    """-> function (feature set, clips per video, further arguments of ``write_shard``) -> path of a decoded shard."""
+    return lambda feature_set, clips_per_video, **options: write_shard(
+        tmp_path / f"{feature_set}-{len(list(tmp_path.iterdir()))}.h5", feature_set, clips_per_video, **options
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from extractors import base
+from extractors import base, registry
 from extractors.settings import ExtractionSettings, WeightsSettings
 from pipeline import h5, schemas
 from pipeline.errors import ArtefactError, PipelineError, SettingsError
@@ -57,9 +57,19 @@ def test_shard_without_any_clip(shard, tmp_path):
 
 
 def test_shard_of_another_feature_set(shard, tmp_path):
-    with pytest.raises(ArtefactError, match=r"expected \(30, 112, 112, 3\) for selavi_video; the shard was"):
+    with pytest.raises(ArtefactError, match="clips of plan 'c3d_frames', expected 'selavi_frames' for selavi_v"):
         run(shard("c3d_vggish", [1]), tmp_path / "features.h5", feature_set="selavi")
+    with pytest.raises(ArtefactError, match="clips of plan 'c3d_frames', expected 'c3d_frames_negative' for c3d; the"):
+        run(shard("c3d_vggish", [1]), tmp_path / "features.h5", published=frozenset({"c3d_colour"}), dataset="ucf")
     assert not (tmp_path / "features.h5").exists()
+
+
+def test_plan_and_registry_that_disagree(shard, tmp_path, monkeypatch):
+    decoded = shard("c3d_vggish", [1])
+    line = replace(registry.EXTRACTORS["vggish"], clip=(16000,))
+    monkeypatch.setitem(registry.EXTRACTORS, "vggish", line)
+    with pytest.raises(ArtefactError, match=r"have shape \(15600,\), expected \(16000,\) for vggish; the plan"):
+        run(decoded, tmp_path / "features.h5")
 
 
 def test_features_that_are_not_finite(shard, tmp_path, monkeypatch):
