@@ -169,7 +169,8 @@ def batches(pool: Pool, defects: bool, settings: FvaeganSettings, random: torch.
     """Yield, for each classifier epoch, its batches of row numbers.
 
     ``defects`` (released): one permutation for all epochs, classes as frequent as their rows, batches of as many rows
-    as are synthesised per class. Otherwise class-balanced draws, as many rows an epoch, in batches of their own size.
+    as are synthesised per class. Otherwise class-balanced draws, as many rows an epoch as there are (up to a limit), in
+    batches of their own size.
     """
     count, device = len(pool.labels), pool.labels.device
     if defects:
@@ -180,8 +181,9 @@ def batches(pool: Pool, defects: bool, settings: FvaeganSettings, random: torch.
         return
     balanced = ClassBalanced.of(pool.labels.cpu())
     size = settings.classifier_batch_size
+    number = min(math.ceil(count / size), settings.classifier_batches)
     for _ in range(settings.classifier_epochs):
-        yield list(balanced.epoch(math.ceil(count / size), size, random, negatives=False)[:, :, 0].to(device))
+        yield list(balanced.epoch(number, size, random, negatives=False)[:, :, 0].to(device))
 
 
 def train(

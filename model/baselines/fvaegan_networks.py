@@ -30,6 +30,8 @@ class FvaeganSettings:
     They are published for the 512 + 512 features of ``selavi``; other feature sets run with the same ones.
     ``unpaired_weight``: of D2, where it is trained. ``critic_updates``: for one of the generator; the released code
     has the argument and does not read it. ``classifier_batch_size``: the released code takes ``synthetic_per_class``.
+    ``classifier_batches``: most batches of a class-balanced classifier epoch, which is drawn with replacement; only
+    VGGSound has more rows than that, and sees each about four times in 30 epochs.
     ``synthetic_cache_bytes``: keep the generated rows if they fit, make them again for each batch otherwise.
     """
 
@@ -49,13 +51,14 @@ class FvaeganSettings:
     synthetic_per_class: int = 1000
     classifier_epochs: int = 30
     classifier_batch_size: int = 1000
+    classifier_batches: int = 100
     classifier_learning_rate: float = 1e-3
     synthetic_cache_bytes: int = 1 << 30
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "latent_size", "encoder_size", "generator_size", "critic_size", "critic_updates",
-                     "synthetic_per_class", "classifier_epochs", "classifier_batch_size", "learning_rate",
-                     "classifier_learning_rate"):
+                     "synthetic_per_class", "classifier_epochs", "classifier_batches", "classifier_batch_size",
+                     "learning_rate", "classifier_learning_rate"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"method fvaegan, {name}: found {getattr(self, name)}, expected more than 0")
         for name in ("gan_weight", "vae_weight", "unpaired_weight", "penalty_weight", "synthetic_cache_bytes"):

@@ -165,6 +165,8 @@ def test_classifier_batches_published_and_corrected():
     sound = list(fvaegan_classifier.batches(generalised, False, SMALL, seeded()))
     assert [len(batch) for batch in sound[0]] == [32] * 5
     assert not torch.equal(sound[0][0], sound[1][0])
+    few = fvaegan_classifier.batches(generalised, False, replace(SMALL, classifier_batches=2), seeded())
+    assert [len(epoch) for epoch in few] == [2] * 4
     drawn = torch.bincount(generalised.labels[torch.cat([batch for epoch in sound for batch in epoch])], minlength=8)
     assert drawn.min() > 0.5 * drawn.float().mean()
 
