@@ -60,7 +60,7 @@ def test_two_updates_agree_with_the_golden_numbers():
     groups = golden_fvaegan.compare_file(GOLDEN / "set_a" / "fvaegan.npz", GOLDEN)
     assert {group.name for group in groups} == {f"fvaegan {name}" for name in ("forward", "loss", "gradient", "params")}
     for group in groups:
-        assert group.compared > 20 and not group.ignored
+        assert group.compared >= 10 and not group.ignored
         assert group.deviation < group.tolerance, group
     assert max(group.deviation for group in groups) < 1e-12
 
