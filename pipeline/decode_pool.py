@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import os
 import resource
 import signal
@@ -27,6 +28,7 @@ from typing import Any
 from pipeline.errors import VideoError
 
 PR_SET_PDEATHSIG = 1
+STARTUP_S = 60.0
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -63,10 +65,11 @@ class Child:
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )
         self.connection = Connection(ours.detach())
+        self.ready = False
 
     def submit(self, call: Call) -> None:
         self.limit_s = call.limit_s
-        self.deadline = time.monotonic() + call.limit_s
+        self.deadline = time.monotonic() + call.limit_s + (0.0 if self.ready else STARTUP_S)
         try:
             self.connection.send((call.function, call.arguments))
         except OSError:  # it died between two calls: once more, with another
@@ -74,10 +77,16 @@ class Child:
             self.start()
             self.connection.send((call.function, call.arguments))
 
-    def result(self) -> tuple[str, Any]:
-        """-> (kind, value) of the call, after the connection became readable."""
+    def result(self) -> tuple[str, Any] | None:
+        """-> (kind, value) of the call, after the connection became readable; None: the child only reports for duty,
+        from when on the time of its first call counts."""
         try:
-            return self.connection.recv()
+            kind, value = self.connection.recv()
+            if kind != "ready":
+                return kind, value
+            self.ready = True
+            self.deadline = time.monotonic() + self.limit_s
+            return None
         except (EOFError, OSError):
             self.stop()
             status = self.process.returncode
@@ -130,10 +139,13 @@ def run(jobs: Iterable[Job], processes: int, memory_mb: int, ahead: int = 1) -> 
             left = min(child.deadline for child in busy) - time.monotonic()
             ready = wait([child.connection for child in busy], max(left, 0.0))
             for child in busy:
+                result = None
                 if child.connection in ready:
-                    advance(child, *child.result(), done)
+                    result = child.result()
                 elif time.monotonic() >= child.deadline:
-                    advance(child, *child.overdue(), done)
+                    result = child.overdue()
+                if result is not None:
+                    advance(child, *result, done)
     finally:
         for child in children:
             child.stop()
@@ -173,6 +185,8 @@ def serve(handle: int, memory_mb: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     connection = Connection(handle)
+    importlib.import_module("pipeline.decoding")
+    connection.send(("ready", None))
     while True:
         try:
             function, arguments = connection.recv()

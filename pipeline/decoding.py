@@ -125,6 +125,9 @@ def survey_video(
     samples, decoded_s = read_sound(link, facts, sound_plan, zero_s, cut_s, link.parent / "sound")
     if np.isnan(source.end_s):
         check_sound_length(facts, decoded_s, zero_s)
+        if not facts.duration_s:
+            sound_end_s = decoded_s + (facts.audio_start_s if zero_s is None else zero_s)
+            check_length("both streams", max(timeline.end_s + first_s, sound_end_s), facts.container_duration_s)
     shown, first_frame = cut(timeline, source.start_s, source.end_s)
     frame_clips = frame_plan.windows(shown, samples / sound_plan.rate_hz, published)
     sound_clips = sound_plan.windows(shown, samples, published)
@@ -132,8 +135,11 @@ def survey_video(
 
 
 def stated_video_s(facts: MediaFacts) -> float:
-    """-> length of the pictures by the headers, 0 where they do not say."""
-    if facts.duration_s > 0:
+    """-> length of the pictures by the headers, 0 where they do not say.
+
+    In AVI that is the frame count: ffmpeg replaces the duration by a guess from what is there.
+    """
+    if facts.duration_s > 0 and facts.container != "avi":
         return facts.duration_s
     return facts.frames / facts.fps if facts.frames and facts.fps > 0 else 0.0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import shutil
 import struct
 import subprocess
@@ -214,10 +215,10 @@ def read_facts(container: InputContainer, path: Path, max_pixels: int) -> MediaF
         height=height,
         fps=float(video.average_rate or video.guessed_rate or 0),
         frames=max(int(video.frames), 0),
-        duration_s=stream_seconds(video, "duration"),
+        duration_s=stream_seconds(video, "duration") or tagged_seconds(video),
         audio_rate_hz=int(audio.codec_context.sample_rate),
         audio_channels=int(audio.codec_context.channels),
-        audio_duration_s=stream_seconds(audio, "duration"),
+        audio_duration_s=stream_seconds(audio, "duration") or tagged_seconds(audio),
         video_start_s=stream_seconds(video, "start_time"),
         audio_start_s=stream_seconds(audio, "start_time"),
         container=container.format.name.split(",")[0],
@@ -251,3 +252,13 @@ def stream_seconds(stream: Any, name: str) -> float:
     """-> a stream's ``duration`` or ``start_time`` in seconds, 0 where the header has none."""
     ticks = getattr(stream, name)
     return 0.0 if ticks is None or stream.time_base is None else float(ticks * stream.time_base)
+
+
+def tagged_seconds(stream: Any) -> float:
+    """-> a stream's length by Matroska's tag, which states its end; 0 without one."""
+    for name, text in stream.metadata.items():
+        match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text) if name.split("-")[0] == "DURATION" else None
+        if match:
+            end = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+            return max(end - max(stream_seconds(stream, "start_time"), 0.0), 0.0)
+    return 0.0

@@ -1,0 +1,209 @@
+"""Files that hang, crash, bloat or lie cost at most their limit and get a reason; the shard goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import h5, schemas
+from pipeline.decode_pool import Call, Child, guarded, run
+from pipeline.decoding import DecodingSettings, decode_shard, summary
+from pipeline.errors import REASONS, VideoError
+from pipeline.media import probe
+from tests.synthetic import make_acquired, make_video, run_ffmpeg
+
+MEMORY_MB = 2048
+
+
+def add(a, b):
+    return a + b
+
+
+def hang():
+    time.sleep(600)
+
+
+def hang_deaf_with_a_child():
+    """Ignores SIGTERM and has a process of its own, as a decoder with an ffmpeg has."""
+    import subprocess
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    marker = subprocess.Popen(["sleep", "599.125"])
+    marker.wait()
+
+
+def crash():
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def leave():
+    os._exit(3)
+
+
+def bloat():
+    return len(bytearray(8 << 30))
+
+
+def refuse():
+    raise VideoError("corrupt", "no")
+
+
+def bug():
+    raise KeyError("mistake")
+
+
+def one(function, *arguments, limit_s=20.0):
+    """A job of one call; -> its value, or the reason."""
+    try:
+        return (yield Call(function, arguments, limit_s))
+    except VideoError as error:
+        return error.reason
+
+
+def test_results_come_in_order_whoever_is_first():
+    jobs = [one(time.sleep, 0.4), one(add, 1, 2), one(refuse), one(add, 3, 4)]
+    assert list(run(jobs, 3, MEMORY_MB)) == [None, 3, "corrupt", 7]
+    assert list(run([], 2, MEMORY_MB)) == []
+
+
+def test_what_goes_wrong_is_a_reason_and_the_next_one_runs():
+    started = time.monotonic()
+    jobs = [one(hang_deaf_with_a_child, limit_s=1.5), one(crash), one(leave), one(bloat), one(add, 1, 1)]
+    assert list(run(jobs, 1, MEMORY_MB)) == ["decoder_hung", "decoder_crashed", "decoder_crashed", "decoder_crashed", 2]
+    assert time.monotonic() - started < 30
+    commands = [entry.read_bytes() for entry in Path("/proc").glob("[0-9]*/cmdline") if readable(entry)]
+    assert not any(b"599.125" in command for command in commands), "what a hung child started dies with it"
+
+
+def readable(path: Path) -> bool:
+    try:
+        return bool(path.read_bytes() or True)
+    except OSError:
+        return False
+
+
+def test_a_bug_is_not_a_bad_video():
+    with pytest.raises(RuntimeError, match="in a decoding process:(.|\n)*KeyError: 'mistake'"):
+        list(run([one(bug)], 1, MEMORY_MB))
+
+
+def test_a_job_may_go_on_after_a_failed_call():
+    def job():
+        try:
+            yield Call(hang, (), 0.5)
+        except VideoError as error:
+            return error.reason, (yield Call(add, (2, 3), 20.0))
+
+    assert list(run([job()], 1, MEMORY_MB)) == [("decoder_hung", 5)]
+
+
+def test_a_child_that_died_idle_is_replaced():
+    child = Child(MEMORY_MB)
+    try:
+        os.killpg(child.process.pid, signal.SIGKILL)
+        child.process.wait()
+        child.submit(Call(add, (1, 2), 20.0))
+        result = None
+        while result is None:
+            assert child.connection.poll(20)
+            result = child.result()
+        assert result == ("ok", 3) or result[1].reason == "decoder_crashed"
+    finally:
+        child.stop()
+
+
+def test_one_guarded_call(tmp_path):
+    path = make_video(tmp_path / "a.mp4", 1.0)
+    assert guarded(probe, path, limit_s=30, memory_mb=MEMORY_MB) == probe(path)
+    with pytest.raises(VideoError, match="decoder_hung: a decoder was killed after 1 s"):
+        guarded(hang, limit_s=1, memory_mb=MEMORY_MB)
+    with pytest.raises(VideoError, match="decoder_crashed: a decoder died of signal SIGSEGV"):
+        guarded(crash, limit_s=20, memory_mb=MEMORY_MB)
+
+
+def test_nothing_is_left_open():
+    """Handles and processes after many children are those before."""
+    list(run([one(add, 1, 1)], 1, MEMORY_MB))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        list(run([one(crash), one(add, 1, 1), one(hang, limit_s=0.3)], 2, MEMORY_MB))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def damaged(folder: Path) -> dict[str, tuple[Path, set[str]]]:
+    """-> name -> (file, reasons that fit)."""
+    plain = make_video(folder / "plain.mp4", 4.0)
+    matroska = make_video(folder / "plain.mkv", 4.0)
+    avi = make_video(folder / "plain.avi", 4.0, video=("-c:v", "mpeg4", "-q:v", "3"), audio=("-c:a", "mp3"))
+    front = folder / "front.mp4"
+    run_ffmpeg(["-i", plain, "-c", "copy", "-movflags", "faststart", front])
+    made = {}
+    for source in (front, matroska, avi):
+        whole = source.read_bytes()
+        half = folder / f"half{source.suffix}"
+        half.write_bytes(whole[:len(whole) // 2])
+        made[half.name] = (half, {"truncated"})
+    rng = np.random.default_rng(1)
+    noise = bytearray(front.read_bytes())
+    start = noise.index(b"mdat") + 4
+    noise[start:] = rng.bytes(len(noise) - start)
+    (folder / "noise.mp4").write_bytes(noise)
+    made["noise.mp4"] = (folder / "noise.mp4", {"corrupt", "truncated"})
+    (folder / "page.mp4").write_text("<html>sorry</html>" * 30)
+    made["page.mp4"] = (folder / "page.mp4", {"not_media"})
+    made["short.mp4"] = (make_video(folder / "short.mp4", 0.6), {"too_short"})
+    made["none.mp4"] = (folder / "none.mp4", {"not_found"})
+    return made
+
+
+def test_damaged_files_get_reasons_and_cost_no_one_else(tmp_path):
+    files = damaged(tmp_path)
+    paths = [tmp_path / "plain.mp4", *(path for path, _ in files.values()), tmp_path / "plain.mkv"]
+    acquired = make_acquired(tmp_path / "acquired.h5", paths)
+    output = h5.Output(tmp_path / "decoded.h5", schemas.DECODED)
+    decode_shard(acquired, 0, ("selavi_frames", "selavi_audio"), DecodingSettings(), frozenset(), output)
+    with h5.read(output.path, schemas.DECODED) as file:
+        status, reasons, details = file["status"].tolist(), file["reason"].tolist(), file["detail"].tolist()
+        assert np.diff(file["video/offsets"]).tolist() == [4, *[0] * len(files), 4]
+    assert status == ["ok", *["failed"] * len(files), "ok"]
+    for (name, (_, fitting)), reason, detail in zip(files.items(), reasons[1:-1], details[1:-1], strict=True):
+        assert reason in fitting, (name, reason, detail)
+        assert detail and ".clips" not in detail, "the message names the file, not a scratch path"
+    assert str(tmp_path / "none.mp4") in details[-2]
+
+
+def test_the_next_backend_takes_over(tmp_path, monkeypatch):
+    """decord hangs: its share of the time is lost, the video is not."""
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, types, time\n"
+        "fake = types.ModuleType('decord')\n"
+        "fake.DECORDError = type('DECORDError', (Exception,), {})\n"
+        "fake.logging = types.SimpleNamespace(set_level=lambda level: None, QUIET=0)\n"
+        "fake.cpu = lambda number: None\n"
+        "fake.VideoReader = lambda *a, **k: time.sleep(600)\n"
+        "sys.modules['decord'] = fake\n"
+    )
+    paths = [make_video(tmp_path / "a.mp4", 2.0)]
+    acquired = make_acquired(tmp_path / "acquired.h5", paths)
+    output = h5.Output(tmp_path / "decoded.h5", schemas.DECODED)
+    settings = DecodingSettings(timeout_s=6.0, timeout_per_second=0.0)
+    decode_shard(acquired, 0, ("c3d_frames", "vggish_audio"), settings, frozenset(), output)
+    with h5.read(output.path, schemas.DECODED) as file:
+        assert (file["status"][0], file["backend"][0]) == ("ok", "pyav"), file["detail"][0]
+    alone = DecodingSettings(timeout_s=3.0, timeout_per_second=0.0, backends=("decord",))
+    decode_shard(acquired, 0, ("c3d_frames", "vggish_audio"), alone, frozenset(), output)
+    with h5.read(output.path, schemas.DECODED) as file:
+        assert file["reason"][0] == "decoder_hung"
+
+
+def test_reason_of_several_failures():
+    hung, crashed, corrupt = (VideoError(r, r) for r in ("decoder_hung", "decoder_crashed", "corrupt"))
+    assert summary([hung, hung]) == ("decoder_hung", "decoder_hung; decoder_hung")
+    assert summary([hung, crashed, corrupt])[0] == "corrupt"
+    assert set(REASONS) > {"decoder_hung", "decoder_crashed"}
