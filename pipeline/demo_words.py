@@ -15,8 +15,8 @@ import numpy as np
 from pipeline.h5 import partial_path
 from pipeline.schemas import EMBEDDING_SIZE
 
-SENTENCES_PER_WORD = 200
-EPOCHS = 20
+SENTENCES_PER_WORD = 120
+EPOCHS = 12
 TOPICS = {
     "red": "cherry rose brick ruby tomato fire blood poppy rust sunset wine coral",
     "green": "grass leaf moss lime forest emerald cucumber meadow fern pea jade olive",
