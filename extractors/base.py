@@ -172,14 +172,14 @@ def features(
     read: Callable[[int, int], tuple[np.ndarray, np.ndarray | None]],
     count: int,
     batch_clips: int,
+    device: torch.device,
     settings: ExtractionSettings,
 ) -> Iterator[np.ndarray]:
     """Yield rows (b, width) float32 for clips [0, count), batch by batch.
 
-    ``read(start, stop)`` -> clips and real frames per clip (or None) of these rows. The extractor has to be on its
-    device (``place``) and the caller under ``arithmetic``. Memory: the batches in flight, whatever ``count`` is.
+    ``read(start, stop)`` -> clips and real frames per clip (or None) of these rows. The extractor has to be on
+    ``device`` (``place``) and the caller under ``arithmetic``. Memory: the batches in flight, whatever ``count`` is.
     """
-    device = next(extractor.network.parameters()).device
     waiting: Tensor | None = None
     for clips, valid, ready in batches(read, count, batch_clips, device, settings.prefetch_batches):
         if ready is not None:
@@ -279,7 +279,7 @@ def _extract_modality(
     extractor = place(make(), device, settings)
     done = 0
     with Progress(f"extract {name}", count, "clips") as progress:
-        for rows in features(extractor, read, count, settings.batch_clips(modality), settings):
+        for rows in features(extractor, read, count, settings.batch_clips(modality), device, settings):
             if not np.isfinite(rows).all():
                 raise PipelineError(
                     f"{shard.path}: {name} gave features that are not finite for clips {done} to "

@@ -12,6 +12,7 @@ small differences between inputs at their size. Two things keep those difference
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -32,13 +33,12 @@ def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
     digest = hashlib.sha256(f"{VERSION} {name}".encode()).digest()
     generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:8], "little")))
     sees_input = len(shape) > 2 and shape[1] in (1, 3)
+    taps = window(shape[2:], INPUT_SPREAD if sees_input else SPREAD)
     values = generator.standard_normal(shape, dtype=np.float32)
-    values *= window(shape[2:], INPUT_SPREAD if sees_input else SPREAD)
-    values = values.reshape(shape[0], -1)
+    values *= taps * np.float32(math.sqrt(2 / (shape[1] * float(np.square(taps).sum()))))
     if sees_input:
-        values -= values.mean(axis=1, keepdims=True)
-    values *= np.sqrt(2 / np.square(values).sum(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
-    return values.reshape(shape)
+        values -= values.mean(axis=tuple(range(1, len(shape))), keepdims=True)
+    return values
 
 
 def window(kernel: tuple[int, ...], spread: float) -> np.ndarray:
