@@ -92,9 +92,12 @@ def build(
     settings: SplitSettings,
     published: frozenset[str],
     output: h5.Output,
+    acquired_path: Path | None = None,
 ) -> None:
     """Write the split of a dataset for one feature set.
 
+    ``acquired_path``: a snapshot of what was acquired; a curated split then leaves out clips without sound before it
+    draws anything.
     ``split_groups`` in ``published``: clips of one recording may fall on both sides of a cut.
     Raises PipelineError if there are too few classes or videos, or if the released lists do not fit the manifest.
     """
@@ -107,7 +110,8 @@ def build(
     cache, together = Path(output.path).parent / "published", "split_groups" not in published
     facts: dict[str, Any] = {"kind": kind, "feature_set": feature_set}
     if kind == "curated":
-        roles, decisions, subsets = curate(videos, dataset, feature_set, settings, together, cache)
+        excluded = exclusions(videos, settings, silent_videos(acquired_path) if acquired_path else frozenset())
+        roles, decisions, subsets = curate(videos, excluded, dataset, feature_set, settings, together, cache)
         facts.update(seed=settings.seed, groups_together=together)
     else:
         split = released(dataset, feature_set, settings, cache)
@@ -148,10 +152,15 @@ def apply_lists(videos: Videos, split: PublishedSplit, where: str) -> tuple[list
 
 
 def curate(
-    videos: Videos, dataset: str, feature_set: str, settings: SplitSettings, together: bool, cache: Path
+    videos: Videos,
+    excluded: Sequence[str],
+    dataset: str,
+    feature_set: str,
+    settings: SplitSettings,
+    together: bool,
+    cache: Path,
 ) -> tuple[list[str], list[Decision], Subsets]:
     """-> (role per class, overlap decisions, subset per video) of a split made here; a dataset's own roles count."""
-    excluded = exclusions(videos, settings)
     usable = np.zeros(len(videos.class_names), dtype=bool)
     usable[videos.class_index[[not reason for reason in excluded]]] = True
     own = dict(DATASETS[dataset].roles) if dataset in DATASETS else {}
@@ -179,7 +188,7 @@ def find_overlap(
     class_names: Sequence[str], dataset: str, feature_set: str, settings: SplitSettings, cache: Path
 ) -> list[Decision]:
     """-> per class whether pre-training covers it: the user's decisions first, then the project's, then the rules."""
-    pretraining = overlap.PRETRAINING[feature_set]
+    pretraining = overlap.PRETRAINING.get(feature_set, ())
     own = overlap.DECISIONS / f"{dataset}_overlap.csv"
     files = [Path(settings.decisions)] if settings.decisions else []
     files += [own] if own.is_file() else []
@@ -196,7 +205,13 @@ def find_overlap(
     return overlap.decide(class_names, overlap.nearest(own_texts, lists, vectors), decided)
 
 
-def exclusions(videos: Videos, settings: SplitSettings) -> list[str]:
+def silent_videos(acquired_path: Path) -> frozenset[str]:
+    """-> ids of the videos that were acquired and found to have no sound."""
+    with h5.read(acquired_path, schemas.ACQUIRED) as file:
+        return frozenset(file["id"][file["reason"] == "no_audio"].tolist())
+
+
+def exclusions(videos: Videos, settings: SplitSettings, silent: frozenset[str] = frozenset()) -> list[str]:
     """-> per video why it is left out before anything else, or empty.
 
     Raises SettingsError for an excluded class or category that does not exist.
@@ -221,10 +236,10 @@ def exclusions(videos: Videos, settings: SplitSettings) -> list[str]:
             dropped.setdefault(name, f"excluded category {value}")
     listed = _id_list(settings.exclude_ids)
     reasons = [dropped.get(videos.class_names[index].casefold(), "") for index in videos.class_index]
-    return [
-        reason or ("on the list of excluded ids" if video in listed else "")
-        for reason, video in zip(reasons, videos.ids, strict=True)
-    ]
+    for row, video in enumerate(videos.ids):
+        if not reasons[row]:
+            reasons[row] = "no audio" if video in silent else "on the list of excluded ids" if video in listed else ""
+    return reasons
 
 
 def _id_list(path: str) -> frozenset[str]:

@@ -56,3 +56,19 @@ def write_word2vec(path: Path, vectors: Mapping[str, np.ndarray]) -> Path:
     rows = b"".join(word.encode() + b" " + np.asarray(row, "<f4").tobytes() + b"\n" for word, row in vectors.items())
     path.write_bytes(f"{len(vectors)} {size}\n".encode() + rows)
     return path
+
+
+def write_acquired(path: Path, status: Mapping[str, str], sums: Mapping[str, str]) -> Path:
+    """``status``: id -> reason, empty if acquired; ``sums``: id -> checksum."""
+    ids = sorted(status)
+    with h5.Output(path, schemas.ACQUIRED).create() as out:
+        out.write("id", ids)
+        out.write("status", ["failed" if status[video] else "ok" for video in ids])
+        out.write("reason", [status[video] for video in ids])
+        out.write("sha256", [sums.get(video, "") for video in ids])
+        for column in schemas.ACQUIRED.columns:
+            if column.name not in ("id", "status", "reason", "sha256", "shard_content"):
+                empty = [""] * len(ids) if column.dtype == "str" else np.zeros(len(ids), column.dtype)
+                out.write(column.name, empty)
+        out.write("shard_content", ["x"])
+    return path

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import audit, h5, labels, leakage, schemas, splits
 from pipeline.errors import ArtefactError
-from tests.pipeline.artefacts import write_manifest
+from tests.pipeline.artefacts import write_acquired, write_manifest
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -53,22 +53,6 @@ def test_a_leak_is_counted_on_the_side_that_is_scored():
     assert np.isnan(leakage.leaks([], [])[0].share)
 
 
-def write_acquired(path, status, sums):
-    """``status``: id -> reason, empty if acquired; ``sums``: id -> checksum."""
-    ids = sorted(status)
-    with h5.Output(path, schemas.ACQUIRED).create() as out:
-        out.write("id", ids)
-        out.write("status", ["failed" if status[video] else "ok" for video in ids])
-        out.write("reason", [status[video] for video in ids])
-        out.write("sha256", [sums.get(video, "") for video in ids])
-        for column in schemas.ACQUIRED.columns:
-            if column.name not in ("id", "status", "reason", "sha256", "shard_content"):
-                empty = [""] * len(ids) if column.dtype == "str" else np.zeros(len(ids), column.dtype)
-                out.write(column.name, empty)
-        out.write("shard_content", ["x"])
-    return path
-
-
 def audited(
     tmp_path, acquired=None, feature_set="selavi", dataset="folder", videos=None, published=frozenset(), **given
 ):
@@ -84,8 +68,8 @@ def audited(
     labels.embed(manifest, dataset, settings, h5.Output(tmp_path / "l.h5", schemas.LABELS))
     output = h5.Output(tmp_path / "s.h5", schemas.SPLIT)
     splits.build(manifest, dataset, feature_set, splits.SplitSettings(**given), published, output)
-    paths = [tmp_path / f"{name}.h5" for name in "mls"]
-    audit.audit(*paths, acquired, dataset, h5.Output(tmp_path / "audit.h5", schemas.AUDIT))
+    output = h5.Output(tmp_path / "audit.h5", schemas.AUDIT)
+    audit.audit(tmp_path / "m.h5", tmp_path / "l.h5", tmp_path / "s.h5", acquired, dataset, output)
     with h5.read(tmp_path / "audit.h5", schemas.AUDIT) as file:
         found = {(row[0], row[1]): tuple(row[2:]) for row in file["finding"].tolist()}
         return found, {row[0]: row for row in file["class"].tolist()}
@@ -162,7 +146,7 @@ def test_the_page_and_the_tables_beside_it(tmp_path):
 def test_names_are_escaped_on_the_page(tmp_path):
     inputs = audit.Finding("counts", "<script>", "1")
     audited(tmp_path, published=frozenset({"split_groups"}))
-    whole = audit.read_inputs(*(tmp_path / f"{name}.h5" for name in "mls"), None, "folder")
+    whole = audit.read_inputs(tmp_path / "m.h5", tmp_path / "l.h5", tmp_path / "s.h5", None, "folder")
     assert "<script>" not in audit.page(whole, [inputs], [])
 
 
@@ -170,7 +154,7 @@ def test_artefacts_of_different_manifests_are_refused(tmp_path):
     audited(tmp_path, published=frozenset({"split_groups"}))
     write_manifest(tmp_path / "m.h5", [(f"{name}_{k:02d}", name) for name in CLASSES for k in range(9)])
     with pytest.raises(ArtefactError, match="are not all of .*m.h5, expected artefacts of one manifest: delete them"):
-        audit.read_inputs(*(tmp_path / f"{name}.h5" for name in "mls"), None, "folder")
+        audit.read_inputs(tmp_path / "m.h5", tmp_path / "l.h5", tmp_path / "s.h5", None, "folder")
 
 
 def test_how_the_rules_did_is_told(tmp_path):

@@ -12,7 +12,7 @@ from pipeline import cuts, h5, schemas, splits
 from pipeline.cuts import Videos
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.splits import SplitSettings
-from tests.pipeline.artefacts import write_manifest
+from tests.pipeline.artefacts import write_acquired, write_manifest
 
 PUBLISHED = frozenset({"split_groups"})
 
@@ -160,6 +160,22 @@ def test_samples_are_left_out_first(tmp_path):
     role = dict(zip(columns["class_name"], columns["role"], strict=True))
     assert (role["class 3"], role["class 5"]) == ("unused", "unused")
     assert facts["table"]["excluded"] == 2 + TEN["class 3"] + TEN["class 5"]
+
+
+def test_clips_without_sound_are_left_out_before_anything_is_drawn(tmp_path):
+    ids = [f"{cls}_{k:03d}" for cls, size in TEN.items() for k in range(size)]
+    silent = {video for video in ids if video.startswith("class 7") or video.endswith("_004")}
+    status = {video: "no_audio" if video in silent else "unavailable" if "_005" in video else "" for video in ids}
+    acquired = write_acquired(tmp_path / "acquired.h5", status, {})
+    manifest = write_manifest(tmp_path / "m.h5", [(video, video.partition("_")[0]) for video in ids])
+    output = h5.Output(tmp_path / "s.h5", schemas.SPLIT)
+    splits.build(manifest, "folder", "selavi", DEFAULT, frozenset(), output, acquired)
+    with h5.read(output.path, schemas.SPLIT) as file:
+        left_out = {str(video) for video, why in zip(file["id"], file["excluded"], strict=True) if why == "no audio"}
+        assert left_out == silent
+        assert (file["subset"][file["excluded"] != ""] == "").all()
+        assert file["role"][file["class_name"] == "class 7"] == "unused"
+        assert Counter(file["role"]) == {"train": 5, "val_unseen": 2, "test_unseen": 2, "unused": 1}
 
 
 def test_what_cannot_be_left_out(tmp_path):
