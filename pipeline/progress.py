@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 
 TERMINAL_PERIOD_S = 0.2
 LOG_PERIOD_S = 30.0
@@ -25,7 +26,7 @@ class Progress:
     ``listener`` (if any) gets (text, fraction): the task runner shows it in the scheduler's web page.
     """
 
-    listener = None
+    listener: Callable[[str, float], None] | None = None
 
     def __init__(self, label: str, total: int, unit: str = "videos"):
         self.label, self.total, self.unit = label, total, unit

@@ -2,7 +2,7 @@
 
 from tasks import console
 from tasks.acquire import AcquireVideos, BuildManifest
-from tasks.curate import BuildBenchmark, CurateSplit, EmbedLabels
+from tasks.curate import AuditSplit, BuildBenchmark, CurateSplit, EmbedLabels
 from tasks.features import DecodeVideos, ExtractFeatures, FetchWeights, PoolFeatures
 from tasks.results import Report, RunBenchmark
 from tasks.training import Evaluate, TrainStage1, TrainStage2
@@ -12,6 +12,7 @@ console.tell_at_the_end()
 
 __all__ = [
     "AcquireVideos",
+    "AuditSplit",
     "BuildBenchmark",
     "BuildManifest",
     "CurateSplit",

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipeline import acquire, manifest, schemas
+from pipeline.datasets import dataset_named
 from pipeline.h5 import Output
 from tasks import config
 from tasks.base import ArtefactTask
+
+# A look at folders and ledgers serves for this long: Luigi asks every task for completeness, one after the other.
+LOOK_S = 20.0
+_looks: dict[tuple, tuple[float, str]] = {}
+
+
+def look(key: tuple, find: Callable[[], str]) -> str:
+    """-> what ``find`` gave for ``key`` not long ago, or gives now."""
+    now = time.monotonic()
+    if key not in _looks or now - _looks[key][0] > LOOK_S:
+        _looks[key] = (now, find())
+    return _looks[key][1]
 
 
 class BuildManifest(ArtefactTask):
@@ -20,7 +36,12 @@ class BuildManifest(ArtefactTask):
         return {"dataset": config.dataset_settings(self.dataset)}
 
     def input_ids(self) -> dict[str, str]:
-        return {"source": manifest.fingerprint(self.dataset, config.dataset_settings(self.dataset))}
+        return {"source": self.source()}
+
+    def source(self) -> str:
+        """-> text that changes with the files that a local dataset consists of."""
+        settings = config.dataset_settings(self.dataset)
+        return look((self.task_id,), lambda: manifest.fingerprint(self.dataset, settings))
 
     def build(self, output: Output) -> None:
         manifest.build(self.dataset, config.dataset_settings(self.dataset), output)
@@ -36,8 +57,16 @@ class AcquireVideos(ArtefactTask):
         return {"manifest": BuildManifest(dataset=self.dataset)}
 
     def input_ids(self) -> dict[str, str]:
-        source = manifest.fingerprint(self.dataset, config.dataset_settings(self.dataset))
-        return {**super().input_ids(), "source": source}
+        settings, store = config.settings("acquire"), self.path().parent
+        here = look((self.task_id, settings), lambda: acquire.fingerprint(self.dataset, settings, store))
+        source = BuildManifest(dataset=self.dataset).source()
+        return {**super().input_ids(), "source": source, "here": here}
+
+    def process_resources(self) -> dict[str, int]:
+        """One task at a time fetches from a host, whatever the number of workers and machines."""
+        remote = any(source.kind != "page" for source in dataset_named(self.dataset).sources)
+        host = urlsplit(config.settings("acquire").video_url).hostname
+        return {f"host {host}": 1} if remote else {}
 
     def build(self, output: Output) -> None:
         acquire.acquire(self.input_path("manifest"), self.dataset, config.settings("acquire"), output)

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, TextIO
 
 import luigi
 
-from pipeline import deviations, provenance
+from pipeline import provenance
 from pipeline.datasets import dataset_named
 from pipeline.errors import DamagedArtefact, PipelineError, SettingsError
 from pipeline.h5 import Output, Schema
@@ -119,17 +119,7 @@ class ArtefactTask(luigi.Task):
     @classmethod
     def normalise(cls, values: dict[str, Any]) -> None:
         """Bring parameters that mean the same to one form; raises PipelineError for one that means nothing."""
-        dataset = dataset_named(values["dataset"])
-        if "protocol" in values:
-            protocol = values["protocol"] if values["protocol"] != "auto" else dataset.protocols[0]
-            if protocol in deviations.PROTOCOLS and protocol not in dataset.protocols:
-                raise SettingsError(
-                    f"dataset {dataset.name!r}: found protocol {protocol!r}, expected {' or '.join(dataset.protocols)}"
-                )
-            overrides = [item.strip() for item in values["deviations"].split(",") if item.strip()]
-            published = deviations.resolve(protocol, overrides)
-            names = deviations.relevant(cls.stages, values.get("feature_set", ""), values.get("method", ""))
-            values["protocol"], values["deviations"] = deviations.canonical(published, names, dataset.protocols)
+        dataset_named(values["dataset"])
 
     def compute_digest(self) -> str:
         parameters = {n: self.__dict__[n] for n, _ in self.get_params() if n not in self.not_in_digest}
@@ -140,13 +130,6 @@ class ArtefactTask(luigi.Task):
             "settings": self.settings(),
             "inputs": {name: task.digest for name, task in self.inputs().items()},
         })
-
-    @property
-    def published(self) -> frozenset[str]:
-        """Names of the deviations that follow the published code, of those that matter here."""
-        overrides = self.deviations.split(",") if self.deviations else ()
-        names = deviations.relevant(self.stages, getattr(self, "feature_set", ""), getattr(self, "method", ""))
-        return deviations.resolve(self.protocol, overrides) & names
 
     # Files.
 
@@ -232,5 +215,6 @@ class ArtefactTask(luigi.Task):
 
     def tell(self, text: str, fraction: float) -> None:
         """Show progress in the scheduler's web page."""
-        self.set_status_message(text)
-        self.set_progress_percentage(round(100 * fraction))
+        if self.set_status_message and self.set_progress_percentage:  # Luigi sets them while a task runs
+            self.set_status_message(text)
+            self.set_progress_percentage(round(100 * fraction))

@@ -69,7 +69,7 @@ LUIGI_SECTIONS = {
 }
 
 
-def parameter(field: dataclasses.Field, kind: Any) -> luigi.Parameter:
+def parameter(field: dataclasses.Field, kind: Any) -> Any:
     """-> the Luigi parameter of a dataclass field."""
     options: dict[str, Any] = {"default": field.default}
     if get_origin(kind) is tuple:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from pipeline import benchmark, labels, schemas, splits
+from pipeline import audit, benchmark, labels, schemas, splits
 from pipeline.datasets import dataset_named
 from pipeline.h5 import Output
 from tasks import config
-from tasks.acquire import BuildManifest
+from tasks.acquire import AcquireVideos, BuildManifest
 from tasks.base import ArtefactTask
 from tasks.features import FeatureTask, PoolFeatures
 
@@ -66,5 +66,27 @@ class BuildBenchmark(FeatureTask):
         }
 
     def build(self, output: Output) -> None:
-        names = ("features", "labels", "split", "manifest")
-        benchmark.build(*(self.input_path(name) for name in names), self.published, output)
+        path = self.input_path
+        benchmark.build(
+            path("features"), path("labels"), path("split"), path("manifest"), self.published, output
+        )
+
+
+class AuditSplit(FeatureTask):
+    """What there is to know about a split: counts against the paper, overlaps, leakage, coverage; HTML and CSV."""
+
+    schema = schemas.AUDIT
+    folder = "audit"
+    stages = ("split",)
+
+    def inputs(self) -> dict[str, ArtefactTask]:
+        return {
+            "manifest": BuildManifest(dataset=self.dataset),
+            "labels": EmbedLabels(dataset=self.dataset),
+            "split": CurateSplit(**self.shared()),
+            "acquired": AcquireVideos(dataset=self.dataset),
+        }
+
+    def build(self, output: Output) -> None:
+        path = self.input_path
+        audit.audit(path("manifest"), path("labels"), path("split"), path("acquired"), self.dataset, output)

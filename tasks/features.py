@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import luigi
 
 from extractors import registry
-from pipeline import decoding, media, pooling, schemas
+from pipeline import decoding, deviations, media, pooling, schemas
 from pipeline.datasets import dataset_named
+from pipeline.errors import SettingsError
 from pipeline.h5 import Output
 from tasks import config, devices
 from tasks.acquire import AcquireVideos
@@ -22,12 +23,33 @@ class FeatureTask(ArtefactTask):
     feature_set = luigi.Parameter(default="selavi", description="selavi or c3d_vggish")
     protocol = luigi.Parameter(default="auto", description="reference, corrected or auto: the dataset's own")
     deviations = luigi.Parameter(default="", description="name=published or name=corrected, separated by commas")
-    stages = ("decode", "extract")
+    stages: ClassVar[tuple[str, ...]] = ("decode", "extract")
 
     @classmethod
     def normalise(cls, values: dict[str, Any]) -> None:
         registry.feature_set_named(values["feature_set"])
-        super().normalise(values)
+        cls.normalise_protocol(values)
+
+    @classmethod
+    def normalise_protocol(cls, values: dict[str, Any]) -> None:
+        """Reduce protocol and deviations to what matters to this artefact."""
+        dataset = dataset_named(values["dataset"])
+        protocol = values["protocol"] if values["protocol"] != "auto" else dataset.protocols[0]
+        if protocol in deviations.PROTOCOLS and protocol not in dataset.protocols:
+            raise SettingsError(
+                f"dataset {dataset.name!r}: found protocol {protocol!r}, expected {' or '.join(dataset.protocols)}"
+            )
+        overrides = [item.strip() for item in values["deviations"].split(",") if item.strip()]
+        published = deviations.resolve(protocol, overrides)
+        names = deviations.relevant(cls.stages, values["feature_set"], values.get("method", ""))
+        values["protocol"], values["deviations"] = deviations.canonical(published, names, dataset.protocols)
+
+    @property
+    def published(self) -> frozenset[str]:
+        """Names of the deviations that follow the published code, of those that matter here."""
+        overrides = self.deviations.split(",") if self.deviations else ()
+        names = deviations.relevant(self.stages, self.feature_set, getattr(self, "method", ""))
+        return deviations.resolve(self.protocol, overrides) & names
 
     def shared(self) -> dict[str, Any]:
         """-> parameters to hand to the tasks above."""
@@ -104,9 +126,9 @@ class DecodeVideos(ShardTask):
         }
 
     def build(self, output: Output) -> None:
-        plans = registry.plans(self.feature_set, self.published, self.dataset).values()
-        acquired = self.input_path("acquired")
-        decoding.decode_shard(acquired, self.shard, tuple(plans), config.settings("decoding"), self.published, output)
+        plans = registry.plans(self.feature_set, self.published, self.dataset)
+        pair, settings = (plans["video"], plans["audio"]), config.settings("decoding")
+        decoding.decode_shard(self.input_path("acquired"), self.shard, pair, settings, self.published, output)
 
 
 class ExtractFeatures(ShardTask):
@@ -132,8 +154,7 @@ class ExtractFeatures(ShardTask):
     def settings(self) -> dict[str, Any]:
         return {"decoded": self.decoded().digest, "extraction": config.content(config.settings("extraction"))}
 
-    @property
-    def resources(self) -> dict[str, int]:
+    def process_resources(self) -> dict[str, int]:
         return devices.resources(config.settings("extraction").device)
 
     def build(self, output: Output) -> None:

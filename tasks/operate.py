@@ -184,9 +184,9 @@ def plan(root: ArtefactTask) -> Iterator[str]:
         if not count:
             continue
         family = kind.label.split()[0]
-        seconds, stored = experience.get(family, (None, None))
         estimate = "no estimate: none was made here before"
-        if seconds is not None:
+        if family in experience:
+            seconds, stored = experience[family]
             total += count * seconds
             estimate = f"about {duration(count * seconds)} of one worker, {size(count * stored)}"
         yield f"{kind.label}: {count} of {len(kind.tasks)}; {estimate}"

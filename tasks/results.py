@@ -48,7 +48,7 @@ class ResultsTask(FeatureTask):
             raise SettingsError("feature_set, methods and seeds: expected at least one of each")
         values["methods"], values["seeds"] = ",".join(dict.fromkeys(methods)), ",".join(names(values["seeds"]))
         values["feature_set"] = ""
-        ArtefactTask.normalise.__func__(cls, values)
+        cls.normalise_protocol(values)
         values["feature_set"] = ",".join(feature_sets)
 
     def evaluations(self) -> list[Evaluate]:
@@ -115,7 +115,7 @@ class RunBenchmark(ResultsTask, luigi.WrapperTask):
     def complete(self) -> bool:
         return self.report().complete()
 
-    def output(self) -> list:
+    def output(self):
         return []
 
     def run(self) -> None:

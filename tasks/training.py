@@ -45,8 +45,7 @@ class MethodTask(FeatureTask):
     def settings(self) -> dict[str, Any]:
         return {"spec": config.content(self.spec())}
 
-    @property
-    def resources(self) -> dict[str, int]:
+    def process_resources(self) -> dict[str, int]:
         return devices.resources(config.settings("training").device)
 
     def name(self) -> str:
