@@ -27,7 +27,7 @@ from pipeline.fetching import FetchSettings
 from pipeline.h5 import Output, read
 from pipeline.ledger import Ledger, Row
 from pipeline.progress import Progress
-from pipeline.tables import write_table
+from pipeline.tables import read_table, write_table
 
 LONGEST_WAIT_S = 30 * 86400.0
 # Consecutive refusals to serve us at this pace after which the rest of the run leaves the host in peace.
@@ -101,19 +101,24 @@ def acquire(manifest_path: Path, dataset: str, settings: AcquireSettings, output
     """Write ``schemas.ACQUIRED``: where each video of the manifest is and what its file holds.
 
     The ledger and all files that are made or fetched lie beside the artefact, as does ``<artefact>.missing.csv``: what
-    is missing, by class, with the reason. Raises PipelineError if more than ``max_failed_share`` can't be used.
+    is missing, by class and subset, with the reason.
+    Raises PipelineError if more than ``max_failed_share`` can't be used.
     """
     declared = dataset_named(dataset)
     videos, shard, shards = read_manifest(manifest_path)
     store = output.path.parent.absolute()
     make_demo_videos(store, videos)
     with Ledger(store / "ledger.sqlite") as ledger:
+        ledger.keep({video.id for video in videos})
+        again = retries_due(ledger, settings)
         found = find(declared, videos, settings.folders, store)
         if settings.archives or (settings.download and any(source.kind == "archive" for source in declared.sources)):
             found |= take_from_archives(declared, [v for v in videos if v.id not in found], settings, store)
         inspect_all(dataset, videos, found, ledger)
         if settings.download:
             fetch_missing(declared, [v for v in videos if v.id not in found], settings, store, ledger)
+        if again:
+            ledger.count_round()
         rows = [ledger.get(video.id) for video in videos]
     write_table(output.path.with_suffix(".missing.csv"), *snapshot.missing_table(videos, rows))
     snapshot.check_share(dataset, rows, settings.max_failed_share)
@@ -126,6 +131,9 @@ def read_manifest(path: Path) -> tuple[list[Video], np.ndarray, int]:
         names = file["class_name"][file["class_index"]]
         columns = (file["id"], names, file["source"], file["group"], file["start_s"], file["end_s"])
         videos = [Video(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+        table = path.with_suffix(".csv")
+        subsets = {row["id"]: row["subset"] for row in read_table(table, ("id", "subset"))} if table.is_file() else {}
+        videos = [replace(video, subset=subsets.get(video.id, "")) for video in videos]
         return videos, file["shard"], file.attributes["shards"]
 
 
@@ -141,10 +149,15 @@ def fingerprint(dataset: str, settings: AcquireSettings, store: Path) -> str:
             state = f"{facts.st_size} {facts.st_mtime_ns}" if facts else "gone"
             digest.update(os.fsencode(path) + f"\0{state}\n".encode())
     rounds = 0
-    if settings.download and (store / "ledger.sqlite").is_file():
+    if (store / "ledger.sqlite").is_file():
         with Ledger(store / "ledger.sqlite") as ledger:
-            rounds = ledger.rounds + any(due(row, settings) for row in ledger.rows.values() if row.tried_at)
+            rounds = ledger.rounds + retries_due(ledger, settings)
     return f"{digest.hexdigest()} {rounds}"
+
+
+def retries_due(ledger: Ledger, settings: AcquireSettings) -> bool:
+    """-> whether a video that was tried in an earlier run is to be tried again in this one."""
+    return settings.download and any(row.tried_at and due(row, settings) for row in ledger.rows.values())
 
 
 # Files that are here.
@@ -322,7 +335,6 @@ def fetch_missing(
         for key, outcome in pool.map(work, wanted):
             ledger.put(*(after_try(ledger.get(video.id), video, outcome) for video in wanted[key]))
             progress.advance()
-    ledger.count_round()
 
 
 def after_try(before: Row, video: Video, outcome: fetching.Outcome | None) -> Row:

@@ -38,9 +38,9 @@ PITCHES_HZ = {"red": 110.0, "green": 300.0, "blue": 820.0, "yellow": 2200.0}
 OBJECTS = ("ball", "board", "ladder")
 MOTIONS = ("bouncing", "flashing", "spinning")
 
-# Among the seen classes, each colour meets each object once and each motion once: what a classifier learns about one
-# word says nothing about the others. Every word occurs in every role, the training classes span all words (so that each
-# word's share of a label can be told from the others'), and unseen classes differ from each other in two words or three.
+# Among the seen classes, each colour meets each object once and each motion once: a colour says nothing about the other
+# words. Every word occurs in every role, the training classes span all words (so that each word's share of a label can
+# be told from the others'), and unseen classes differ from each other in two words or three.
 CLASS_ROLES = {
     "red board flashing": "train",
     "red ladder spinning": "train",

@@ -10,6 +10,7 @@ import json
 import math
 import sqlite3
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,14 @@ class Ledger:
                 f"INSERT OR REPLACE INTO video ({', '.join(COLUMNS)}) VALUES ({marks})", map(_to_table, changed)
             )
             self.rows.update({row.id: row for row in changed})
+
+    def keep(self, ids: Collection[str]) -> None:
+        """Forget the videos that are not among ``ids``."""
+        gone = [(video_id,) for video_id in self.rows if video_id not in ids]
+        with self.lock, self.connection:
+            self.connection.executemany("DELETE FROM video WHERE id = ?", gone)
+        for (video_id,) in gone:
+            del self.rows[video_id]
 
     @property
     def rounds(self) -> int:

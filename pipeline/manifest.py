@@ -11,6 +11,9 @@ from pipeline.datasets import dataset_named
 from pipeline.datasets.base import Video
 from pipeline.errors import PipelineError
 from pipeline.h5 import Output
+from pipeline.tables import write_table
+
+TABLE_COLUMNS = ("id", "class_name", "subset", "source", "group", "start_s", "end_s")
 
 
 def shard_of(video_id: str, shards: int) -> int:
@@ -27,7 +30,7 @@ def fingerprint(dataset: str, settings: Any) -> str:
 
 
 def build(dataset: str, settings: Any, output: Output) -> None:
-    """Write ``schemas.MANIFEST`` of a dataset. ``settings``: the dataset's own, None if it has none.
+    """Write ``schemas.MANIFEST`` of a dataset, and beside it the same list as CSV, with the published subsets.
 
     Raises PipelineError for duplicate ids and what the dataset's listing finds wrong.
     """
@@ -37,6 +40,8 @@ def build(dataset: str, settings: Any, output: Output) -> None:
     classes = sorted({video.class_name for video in videos})
     index = {name: row for row, name in enumerate(classes)}
     shards = declared.shards(settings)
+    cells = ([getattr(video, name) for name in TABLE_COLUMNS] for video in videos)
+    write_table(output.path.with_suffix(".csv"), TABLE_COLUMNS, cells)
     with output.create() as file:
         file.write("class_name", classes)
         file.write("id", [video.id for video in videos])

@@ -16,13 +16,13 @@ from pipeline.ledger import NO_FACTS, Row
 
 
 def missing_table(videos: list[Video], rows: list[Row]) -> tuple[tuple[str, ...], list[tuple]]:
-    """-> header and cells of missing.csv, by class."""
+    """-> header and cells of missing.csv, by class and published subset."""
     cells = [
-        (video.class_name, video.id, row.reason, "yes" if row.permanent else "no", row.attempts, row.detail)
-        for video, row in zip(videos, rows, strict=True)
+        (v.class_name, v.subset, v.id, row.reason, "yes" if row.permanent else "no", row.attempts, row.detail)
+        for v, row in zip(videos, rows, strict=True)
         if row.reason
     ]
-    return ("class_name", "video_id", "reason", "permanent", "attempts", "detail"), sorted(cells)
+    return ("class_name", "subset", "video_id", "reason", "permanent", "attempts", "detail"), sorted(cells)
 
 
 def check_share(dataset: str, rows: list[Row], max_failed_share: float) -> None:

@@ -20,7 +20,8 @@ MINIMUM_SHARDS = 8
 class Video:
     """One video. ``start_s`` and ``end_s`` cut it from its source where that is longer; nan: all of it.
 
-    ``source``: an absolute path, or ``<scheme>:<key>``. ``group``: the recording it comes from.
+    ``source``: an absolute path, or ``<scheme>:<key>``. ``group``: the recording it comes from. ``subset``: in the
+    published split, if there is one.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Video:
     group: str
     start_s: float = math.nan
     end_s: float = math.nan
+    subset: str = ""
 
 
 @dataclass(frozen=True)

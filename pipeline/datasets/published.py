@@ -52,7 +52,10 @@ def listed(dataset: str, expected: int, describe: Callable[[str, str], Video]) -
                 f"dataset {dataset!r}: found class {unknown[0]!r} in the lists, expected one of its {len(names)} "
                 f"classes: mend [{dataset}] table, or use --dataset folder for classes of your own"
             )
-        return [describe(video, names[name.casefold()]) for video, name in split.classes.items()]
+        return [
+            replace(describe(video, names[name.casefold()]), subset=split.subsets.get(video, ""))
+            for video, name in split.classes.items()
+        ]
 
     return list_videos
 

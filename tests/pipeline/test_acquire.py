@@ -388,6 +388,7 @@ def test_every_misbehaviour_has_its_reason(tmp_path, server, plan, reason, perma
     row = case.run(online(server))[f"{key}_000000"]
     assert (row["status"], row["reason"], row["path"]) == ("failed", reason, "")
     assert case.missing()[0]["permanent"] == ("yes" if permanent else "no")
+    assert case.missing()[0]["subset"] == "train"
     assert not list(case.output.parent.glob("videos/*")), "half a file or an error page must not count"
 
 
@@ -403,7 +404,9 @@ def test_a_dropped_connection_goes_on_where_it_stopped(tmp_path, server, video):
 def test_back_off_and_retry_choices(tmp_path, server, monkeypatch):
     case = vggsound(tmp_path, ["aaaaaaaaaaa_000000", "bbbbbbbbbbb_000000"])
     server.plans = {"aaaaaaaaaaa": ["500"], "bbbbbbbbbbb": ["404"]}
+    mark = acquire.fingerprint("vggsound", online(server), case.output.parent)
     case.run(online(server))
+    assert acquire.fingerprint("vggsound", online(server), case.output.parent) == mark, "a first run is done, too"
 
     def asked_by(**changes) -> set[str]:
         new_run(monkeypatch)
@@ -423,6 +426,20 @@ def test_back_off_and_retry_choices(tmp_path, server, monkeypatch):
     assert case.missing() == []
     with Ledger(case.output.parent / "ledger.sqlite") as ledger:
         assert ledger.get("aaaaaaaaaaa_000000").attempts == 4 and ledger.get("aaaaaaaaaaa_000000").tried_at > 0
+
+
+def test_what_turns_up_elsewhere_or_leaves_the_list_is_not_waited_for(tmp_path, server, video, monkeypatch):
+    ids = ["aaaaaaaaaaa_000000", "bbbbbbbbbbb_000000"]
+    server.plans = {name[:11]: ["500"] for name in ids}
+    settings = online(server, retry_after_s=0.0)
+    vggsound(tmp_path, ids).run(settings)
+    write(tmp_path / "here" / "aaaaaaaaaaa_000000.mp4", video)
+    case = vggsound(tmp_path, ids[:1])
+    settings = replace(settings, folders=(str(tmp_path / "here"),))
+    new_run(monkeypatch)
+    mark = acquire.fingerprint("vggsound", settings, case.output.parent)
+    assert case.run(settings)[ids[0]]["status"] == "ok"
+    assert acquire.fingerprint("vggsound", settings, case.output.parent) == mark
 
 
 def test_the_wait_doubles(monkeypatch):

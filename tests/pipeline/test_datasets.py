@@ -72,6 +72,7 @@ def test_the_benchmarks_have_their_published_sizes(name, videos, classes, fewest
     dataset, settings = DATASETS[name], settings_of(name, request)
     found = dataset.list_videos(settings)
     assert (len(found), len({video.class_name for video in found})) == (videos, classes)
+    assert {video.subset for video in found} == set(schemas.SUBSETS)
     assert fewest <= dataset.shards(settings) == dataset.shards(dataset.settings()) <= most
 
 

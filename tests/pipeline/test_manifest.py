@@ -27,6 +27,7 @@ def test_the_demo_manifest(tmp_path):
     assert columns["id"].tolist() == sorted(set(columns["id"]))
     names = columns["class_name"][columns["class_index"]]
     assert all(key.startswith(name.replace(" ", "_") + "/") for key, name in zip(columns["id"], names, strict=True))
+    assert (tmp_path / "manifest.csv").read_text().count("\n") == 193
     assert facts["shards"] == 8 and set(columns["shard"]) == set(range(8))
 
 
