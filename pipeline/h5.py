@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -32,6 +33,7 @@ from pipeline.errors import ArtefactError, DamagedArtefact
 CHUNK_BYTES = 1 << 20
 LIBRARY_VERSION = ("v110", "v110")
 CHECKSUM = "facts_sha256"
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -177,11 +179,14 @@ class Output:
     def create(self) -> Iterator[Writer]:
         """Yield a Writer; on a clean exit the artefact is at ``path``, after an exception nothing is."""
         folder = Path(self.path).parent
-        folder.mkdir(parents=True, exist_ok=True)
         sibling = partial_path(self.path)
-        remove_stale_partials(self.path)
         try:
-            with h5py.File(sibling, "w", libver=LIBRARY_VERSION, locking=False) as file:
+            with storage_errors(self.path):
+                folder.mkdir(parents=True, exist_ok=True)
+                remove_stale_partials(self.path)
+            with storage_errors(self.path), h5py.File(
+                sibling, "w", libver=LIBRARY_VERSION, locking=False
+            ) as file:
                 writer = Writer(file, self.schema)
                 yield writer
                 facts = {**self.attributes, **writer.attributes}
@@ -196,6 +201,22 @@ class Output:
             sync(folder)
         finally:
             sibling.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn a full, read-only or forbidden disk into an ArtefactError that says what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # HDF5 raises either, with the number in its text
+        numbers = [getattr(error, "errno", None) or 0, *map(int, re.findall(r"errno = (\d+)", str(error)))]
+        found = next((number for number in numbers if number in STORAGE_ERRORS), None)
+        if found is None:
+            raise
+        raise ArtefactError(
+            f"{path}: could not be written: {os.strerror(found).lower()}; expected room and the right to write there: "
+            "free some, or set [paths] root"
+        ) from error
 
 
 def partial_path(path: Path) -> Path:

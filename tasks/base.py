@@ -24,7 +24,7 @@ import luigi
 from pipeline import provenance
 from pipeline.datasets import dataset_named
 from pipeline.errors import DamagedArtefact, PipelineError, SettingsError
-from pipeline.h5 import Output, Schema
+from pipeline.h5 import Output, Schema, storage_errors
 from pipeline.progress import Progress
 from tasks import config, console
 from tasks.targets import HDF5Target
@@ -173,7 +173,9 @@ class ArtefactTask(luigi.Task):
         """Build the artefact under a lock, unless another run on this machine has just done it."""
         Progress.listener = self.tell
         path = self.path()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_suffix(".log").touch()
         with lock(path):
             if not self.complete():
                 console.started(self)

@@ -157,3 +157,26 @@ def test_every_truncation_is_found(tmp_path):
         path.write_bytes(raw[:length])
         with pytest.raises(DamagedArtefact, match="is damaged"), h5.read(path, SCHEMA) as file:
             file["rows"]
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path):
+    script = textwrap.dedent(f"""
+        import resource, signal, sys
+        import numpy as np
+        sys.path.insert(0, {os.getcwd()!r})
+        from tests.pipeline.test_h5 import write
+        from pathlib import Path
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+        write(Path({str(tmp_path / "a.h5")!r}), rows=np.ones((1_000_000, 3)))
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "a.h5: could not be written: file too large; expected room and the right to write there" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_pass_unchanged(tmp_path):
+    with pytest.raises(FileNotFoundError), h5.storage_errors(tmp_path):
+        open(tmp_path / "none").close()
+    with pytest.raises(ArtefactError, match="no space left on device.*set .paths. root"), h5.storage_errors(tmp_path):
+        raise OSError(28, "No space left on device")
