@@ -253,8 +253,8 @@ def recalls(names: Sequence[str], values: np.ndarray, unseen: np.ndarray, key: s
 def confusion(names: Sequence[str], counts: np.ndarray, seen: int, key: str) -> str:
     """``counts`` (C, C): true row, predicted column, seen classes first; shown as shares of a row."""
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    named = len(names) <= 40
-    side = 2.6 + 0.17 * len(names) if named else 6.0
+    named = len(names) <= 60
+    side = 2.6 + 0.16 * len(names) if named else 6.0
     with style():
         drawn, (axes,) = figure(side + 0.9, side)
         image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100, interpolation="nearest", aspect="equal")
@@ -264,6 +264,9 @@ def confusion(names: Sequence[str], counts: np.ndarray, seen: int, key: str) -> 
         if named:
             axes.set_xticks(range(len(names)), list(names), rotation=90, fontsize=7.5)
             axes.set_yticks(range(len(names)), list(names), fontsize=7.5)
+        else:
+            axes.set_xticks([])
+            axes.set_yticks([])
         axes.set_xlabel("predicted; unseen classes right of the line")
         axes.set_ylabel("true; unseen classes below the line")
         bar = drawn.colorbar(image, ax=axes, shrink=0.7)

@@ -39,6 +39,10 @@ def notes(results: Sequence[Result], groups: Sequence[Group]) -> list[str]:
         found.append(f"Published values: {published_results.SOURCE}. Inside: within our interval.")
     for result in report_tables.first_of_each(results):
         facts, where = result.attributes["benchmark"], feature_title(result)
+        name = str(result.fact("dataset"))
+        reason = published_results.obstacle(name, str(result.fact("feature_set")), facts)
+        if reason and name in published_results.DATASETS:
+            found.append(f"{where}: no published values beside these, because: {reason}.")
         if result.coverage() < 100:
             found.append(f"{where}: features of {result.coverage():.1f} % of the split's videos; see failures.")
         if facts.get("classes_without_videos"):
@@ -173,7 +177,7 @@ def training_panels(results: Sequence[Result]) -> list[tuple[str, str, list[plot
               ("Stage 2: training loss", "loss", curves("stage2", "loss", none))]
     second = curves("stage2", "harmonic_mean", none)
     if any(np.isfinite(curve.values).any() for curve in second):
-        panels.append(("Stage 2: HM as it was selected or scheduled by", "per cent", second))
+        panels.append(("Stage 2: HM", "per cent", second))
     return panels
 
 

@@ -185,6 +185,13 @@ def test_published_values_stand_beside_ours_only_where_nothing_differs(tmp_path,
     assert shown(**{**COMPARABLE, **change}) == {}
 
 
+def test_the_page_says_why_published_values_are_missing(tmp_path):
+    entries = made.entries(tmp_path, seeds=(0,), dataset="ucf", **{**COMPARABLE, "weights": None})
+    assert "no published values beside these, because: computed with unknown weights." in (
+        build(entries, tmp_path) / "index.html"
+    ).read_text()
+
+
 def test_a_published_value_is_inside_where_our_interval_holds_it(tmp_path, monkeypatch):
     entries = made.entries(tmp_path, dataset="ucf", protocol="reference", **COMPARABLE)
     mean = results.grouped([results.read(entry) for entry in entries], 0, 0)[0].mean("HM")
