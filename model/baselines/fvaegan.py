@@ -30,7 +30,7 @@ from model.embedding import resolve_device
 from model.protocol import Benchmark, Fit, History, Scores, SearchSpace, Stage, State
 from model.settings import Spec
 from model.training import TrainingError, arithmetic
-from pipeline.errors import ArtefactError
+from pipeline.errors import ArtefactError, SettingsError
 from pipeline.progress import Progress
 
 FAR = 1e9
@@ -116,6 +116,12 @@ class FVAEGAN:
             batch_size=spec.batch_size, learning_rate=spec.learning_rate, classifier_learning_rate=spec.learning_rate,
             synthetic_per_class=spec.synthetic_per_class,
         )
+        least = 1 if "fvaegan_batches" in published else self.settings.critic_updates
+        if spec.batches_per_epoch < least:
+            raise SettingsError(
+                f"[training] batches_per_epoch: found {spec.batches_per_epoch}, expected {least} or more for fvaegan, "
+                "whose generator learns once in as many batches"
+            )
 
     def fit(self, benchmark: Benchmark, stage: Stage, generator: torch.Generator, checkpoint: Path | None) -> Fit:
         """Train one stage (module docstring). The history of stage 2 has accuracies only where they select (published).

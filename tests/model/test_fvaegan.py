@@ -377,6 +377,12 @@ def test_scores_of_classes_that_were_not_trained_for_are_refused():
         method().scores(fit.state, data.audio[:2], data.video[:2], data.class_vector[classes], classes)
 
 
+def test_epochs_too_short_for_an_update_of_the_generator_are_refused():
+    with pytest.raises(SettingsError, match=r"\[training\] batches_per_epoch: found 4, expected 5 or more for fvaegan"):
+        method(batches_per_epoch=4)
+    method({"fvaegan_batches"}, batches_per_epoch=1)
+
+
 def test_negative_features_are_refused_before_training():
     data = benchmark()
     row = data.rows("train")[2]
