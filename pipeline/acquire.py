@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,11 +30,16 @@ from pipeline.ledger import Ledger, Row
 from pipeline.progress import Progress
 from pipeline.tables import read_table, write_table
 
+if TYPE_CHECKING:
+    from pipeline.media import MediaFacts
+
 LONGEST_WAIT_S = 30 * 86400.0
 # Consecutive refusals to serve us at this pace after which the rest of the run leaves the host in peace.
 THROTTLED_LIMIT = 3
 # A fetched file with one of these is removed and fetched again: the transfer was at fault, or an error page came.
 REFETCH = ("empty", "not_media", "truncated")
+PROBE_LIMIT_S = 30.0
+PROBE_MEMORY_MB = 4096
 
 
 @dataclass(frozen=True)
@@ -221,47 +227,78 @@ def inspect_all(dataset: str, videos: list[Video], found: Found, ledger: Ledger)
     def look(video: Video) -> Row:
         before = ledger.get(video.id)
         if video.id in found:
-            return inspect(before, *found[video.id])
+            return hashed(before, *found[video.id])
         known = before.tried_at and not before.path
         return before if known else before.failed("not_found", "in none of the folders and archives")
 
     threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    with Progress(f"look at videos of {dataset}", len(videos)) as progress, threads as pool:
-        batch: list[Row] = []
-        for row in pool.map(look, videos):
-            batch.append(row)
-            if len(batch) == 500:
-                ledger.put(*batch)
-                batch.clear()
-            progress.advance()
-        ledger.put(*batch)
+    with Progress(f"look for videos of {dataset}", len(videos)) as progress, threads as pool:
+        rows = kept(pool.map(look, videos), ledger, progress)
+    new = [row for row in rows if row.path and not row.prober]
+    with Progress(f"look at videos of {dataset}", len(new)) as progress:
+        kept(probed(new), ledger, progress)
 
 
-def inspect(before: Row, path: Path, whole: bool) -> Row:
-    """-> the row of a video with size, checksum and probe facts of its file, or the reason why it can't be used.
+def kept(rows: Iterable[Row], ledger: Ledger, progress: Progress) -> list[Row]:
+    """Put rows into the ledger as they come, many at a time; -> all of them."""
+    every: list[Row] = []
+    stored = 0
+    for row in rows:
+        every.append(row)
+        progress.advance()
+        if len(every) - stored == 500:
+            ledger.put(*every[stored:])
+            stored = len(every)
+    ledger.put(*every[stored:])
+    return every
 
-    A file that has not changed since the same prober looked at it is not read again.
+
+def hashed(before: Row, path: Path, whole: bool) -> Row:
+    """-> the row of a video with size and checksum of its file, still to be probed (``prober`` is empty).
+
+    A file that has not changed since the same prober looked at it is not read again: its row comes back as it was.
     """
-    from pipeline.media import probe
-
     try:
         state = path.stat()
-    except OSError as error:
-        return before.failed("not_found", f"{path}: {error.strerror}")
-    prober = f"av {metadata.version('av')}"
-    now = (str(path), state.st_size, state.st_mtime_ns, prober)
-    if (before.path, before.bytes, before.modified_ns, before.prober) == now:
-        return replace(before, whole=whole)
-    try:
+        now = (str(path), state.st_size, state.st_mtime_ns, prober())
+        if (before.path, before.bytes, before.modified_ns, before.prober) == now:
+            return replace(before, whole=whole)
         sha256 = file_sha256(path)
     except OSError as error:
         return before.failed("not_found", f"{path}: {error.strerror}")
-    seen = replace(before.failed("", ""), path=str(path), whole=whole, bytes=state.st_size,
-                   modified_ns=state.st_mtime_ns, sha256=sha256, prober=prober)
-    try:
-        return replace(seen, facts=probe(path).columns())
-    except VideoError as error:
-        return replace(seen, reason=error.reason, detail=" ".join(error.detail.split())[:300])
+    return replace(before.failed("", ""), path=str(path), whole=whole, bytes=state.st_size,
+                   modified_ns=state.st_mtime_ns, sha256=sha256)
+
+
+def prober() -> str:
+    """-> version of what reads headers."""
+    return f"av {metadata.version('av')}"
+
+
+def probed(rows: list[Row]) -> Iterator[Row]:
+    """-> the rows with probe facts of their files, or the reason why they can't be used, in the same order."""
+    for row, facts in zip(rows, probe_files([Path(row.path) for row in rows]), strict=True):
+        if isinstance(facts, VideoError):
+            detail = " ".join(facts.detail.split())[:300]
+            yield replace(row, reason=facts.reason, detail=detail, prober=prober())
+        else:
+            yield replace(row, facts=facts.columns(), prober=prober())
+
+
+def probe_files(paths: list[Path]) -> Iterator[MediaFacts | VideoError]:
+    """Read headers in child processes: a file may hang or crash its reader."""
+    from pipeline import decode_pool
+    from pipeline.media import probe
+
+    def job(path: Path) -> decode_pool.Job:
+        try:
+            return (yield decode_pool.Call(probe, (path,), PROBE_LIMIT_S))
+        except VideoError as error:
+            return error
+
+    if paths:
+        processes = min(4, os.cpu_count() or 1, 1 + len(paths) // 100)
+        yield from decode_pool.run(map(job, paths), processes, PROBE_MEMORY_MB, ahead=8)
 
 
 def file_sha256(path: Path) -> str:
@@ -345,7 +382,7 @@ def after_try(before: Row, video: Video, outcome: fetching.Outcome | None) -> Ro
     before = replace(before, attempts=before.attempts + 1, tried_at=time.time())
     if outcome.path is None:
         return before.failed(outcome.reason, outcome.detail, outcome.permanent)
-    row = inspect(before, outcome.path, whole=not math.isnan(video.start_s))
+    row = next(probed([hashed(replace(before, prober=""), outcome.path, whole=not math.isnan(video.start_s))]))
     if row.reason in REFETCH:
         outcome.path.unlink(missing_ok=True)
         return before.failed(row.reason, f"what the source sent: {row.detail}")

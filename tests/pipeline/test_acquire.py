@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import acquire, archives, demo, fetching, h5, manifest, schemas
+from pipeline import acquire, archives, demo, fetching, h5, manifest, media, schemas
 from pipeline.acquire import AcquireSettings
 from pipeline.datasets import DATASETS
 from pipeline.datasets.folder import FolderSettings
-from pipeline.errors import PipelineError, SettingsError
+from pipeline.errors import PipelineError, SettingsError, VideoError
 from pipeline.ledger import Ledger, Row
 
 
@@ -35,9 +35,25 @@ def video(tmp_path_factory) -> bytes:
     return path.read_bytes()
 
 
+def probe_here(paths):
+    """Stands for ``acquire.probe_files`` where child processes are not what is tested: they take a second to start."""
+    for path in paths:
+        try:
+            yield media.probe(path)
+        except VideoError as error:
+            yield error
+
+
 @pytest.fixture(autouse=True)
-def fresh_run(monkeypatch):
+def fresh_run(monkeypatch, request):
     new_run(monkeypatch)
+    if "children" not in request.fixturenames:
+        monkeypatch.setattr(acquire, "probe_files", probe_here)
+
+
+@pytest.fixture
+def children():
+    """Headers are read in child processes, as in a real run."""
 
 
 def new_run(monkeypatch):
@@ -96,7 +112,7 @@ def test_local_files_are_probed_and_hashed(own, video):
     assert own.missing() == []
 
 
-def test_bad_files_are_rows_with_a_reason(own, video):
+def test_bad_files_are_rows_with_a_reason(own, video, children):
     bad = {
         "0": (b"", "empty"), "1": (b"<html>no such video</html>", "not_media"),
         "2": (video[: len(video) // 2], "truncated"), "3": (b"just words", "not_media"),
@@ -112,6 +128,13 @@ def test_bad_files_are_rows_with_a_reason(own, video):
     assert all(row["detail"] and not row["path"] for row in rows.values() if row["reason"])
     listed = [(row["class_name"], row["video_id"], row["reason"]) for row in own.missing()]
     assert listed[0] == ("a", "a/0", "empty") and len(listed) == 5
+
+
+def test_a_file_that_hangs_its_reader_costs_its_limit_and_no_more(own, children, monkeypatch):
+    monkeypatch.setattr(media, "probe", time.sleep)
+    monkeypatch.setattr(acquire, "PROBE_LIMIT_S", 0.2)
+    found = list(acquire.probe_files([60, 0]))  # type: ignore[list-item]  # seconds to sleep in the place of paths
+    assert isinstance(found[0], VideoError) and found[0].reason == "decoder_hung" and found[1] is None
 
 
 def test_too_many_failures_stop_the_run(own):
