@@ -33,8 +33,8 @@ TABLES = {"selavi": SELAVI, "c3d_vggish": C3D_VGGISH}
 
 # sha256 of the complete video list (benchmark.video_list_hash) of the released splits
 VIDEO_LISTS: dict[tuple[str, str], str] = {
-    ("ucf", "selavi"): "e6f338b3994102251475acb89d15d341b5f522bec2c1afefbe5d97818291d528",
-    ("ucf", "c3d_vggish"): "981b67858576001b883b0bd228d1c0f626cca5f76a463f2421cc781d280a4d2e",
+    ("ucf", "selavi"): "259a3860b107185d6f227e4fa048f5db90bc0bc1beaa1ecf98fac7b99f2dd9da",
+    ("ucf", "c3d_vggish"): "dadfb15523c6fb188ab89fecd718d4243b837a8291b64cbe9e8e66611ae07db5",
     ("activitynet", "selavi"): "bf397baaa8f41b9b6623af29effd794277f7f087b26b4462bb2bd6813c82ae94",
     ("activitynet", "c3d_vggish"): "7fa65b61ee2abc6fae0a03c7eb12909a83b63b034344ada070441c5aecbd7a2e",
     ("vggsound", "selavi"): "beb1a6f546e144302720a8c3722a555c7982bf0b2e24e9d8b0abd6c8b46f419b",

@@ -11,7 +11,17 @@ from functools import partial
 import numpy as np
 import pytest
 
-from pipeline import cuts, h5, published_files, published_split, schemas, splits
+from pipeline import (
+    benchmark,
+    cuts,
+    h5,
+    label_texts,
+    published_files,
+    published_results,
+    published_split,
+    schemas,
+    splits,
+)
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.published_split import TABLE_1
 from pipeline.splits import SplitSettings
@@ -109,6 +119,18 @@ def test_classes_known_from_youtube8m_are_not_used_with_c3d_and_vggish(dataset, 
     assert tuple(split.counts().values()) == (*TABLE_1[dataset][:4], videos)
     assert Counter(split.roles.values())["test_unseen"] == left
     assert len(split.dropped) == TABLE_1[dataset][4] - videos
+
+
+@pytest.mark.parametrize("dataset", CLASSES)
+def test_the_hash_of_the_whole_list_is_the_one_that_published_numbers_are_for(dataset, reference_data):
+    """With class names as in the manifest, that is as in the label table."""
+    names = {name.casefold(): name for name in label_texts.published_texts(dataset)}
+    for feature_set in published_split.VARIANTS:
+        path = reference_data / "data" / "splits" / f"{dataset}.csv"
+        split = published_split.read_split_table(path, dataset, feature_set)
+        classes = [names[split.classes[video].casefold()] for video in split.subsets]
+        found = benchmark.video_list_hash(list(split.subsets), list(split.subsets.values()), classes)
+        assert found == published_results.VIDEO_LISTS[dataset, feature_set]
 
 
 def test_classes_left_out_are_unused(reference_data, tmp_path):
