@@ -104,6 +104,8 @@ class AVGZSLNetAttention(AVGZSLNet):
     which the block takes, and a linear layer leads from phi plus phi after attention (as in AVCA) to 64.
     """
 
+    released: ClassVar[bool] = False
+
     def __init__(self, sizes: Sizes, spec: Spec, published: frozenset[str]):
         super().__init__(sizes, spec, published)
         rate = spec.encoder_dropout
@@ -117,7 +119,3 @@ class AVGZSLNetAttention(AVGZSLNet):
         phi = torch.stack((self.audio(audio), self.video(video)), dim=2)  # (B, G, 2, 300)
         attended = phi + self.cross_attention(phi.flatten(0, 1)).view_as(phi)
         return self.audio_head(attended[:, :, 0]), self.video_head(attended[:, :, 1])  # (B, G, 64) each
-
-    @classmethod
-    def published_keys(cls) -> dict[str, str]:
-        raise NotImplementedError("the released code has no AVGZSLNet with attention")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from model import registry
-from model.embedding import EmbeddingModel
+from model.embedding import EmbeddingModel, Sizes, state_of
 from model.protocol import Stage, State
 from model.settings import Spec
 from pipeline.errors import PipelineError, WeightsError
@@ -114,30 +114,43 @@ def from_published(model_class: type[EmbeddingModel], expected: State, found: St
     return out
 
 
-def import_published(path: Path, spec: Spec, published: frozenset[str], audio: int, video: int) -> State:
-    """-> state of a released ``*_score.pt`` (model, optimizer, epoch, metric) for features of these widths.
+def released_model(method: str) -> type[EmbeddingModel]:
+    """-> the model of a method whose checkpoints the released code knows. Raises PipelineError for any other."""
+    model_class = registry.load(method)
+    if not (isinstance(model_class, type) and issubclass(model_class, EmbeddingModel) and model_class.released):
+        raise PipelineError(
+            f"method {method}: the released code has no checkpoint of it; expected avca, one of its ablations, or one "
+            "of the embedding baselines"
+        )
+    return model_class
 
-    Read with weights_only. Raises WeightsError if it is no such file or of another method or width.
+
+def import_published(
+    path: Path, spec: Spec, published: frozenset[str], audio: int, video: int
+) -> tuple[State, int]:
+    """-> state and 0-based epoch of a released ``*_score.pt`` (model, optimizer, epoch, metric).
+
+    ``audio``, ``video``: widths of the features. Read with weights_only. Raises WeightsError if it is no such file, or
+    of another method or width, PipelineError for a method that has none.
     """
-    from model.embedding import Sizes, state_of
-
-    model_class = registry.load(spec.method)
+    model_class = released_model(spec.method)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path}: can't be read as plain tensors ({error}); expected a *_score.pt") from error
+        raise WeightsError(
+            f"{path}: {type(error).__name__} on reading it as plain tensors; expected a released *_score.pt, which "
+            "holds nothing else"
+        ) from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise WeightsError(f"{path}: found no entry 'model', expected a released *_score.pt")
     found = {key.removeprefix("module."): value.numpy() for key, value in content["model"].items()}
     with torch.random.fork_rng(devices=[]):
-        expected = state_of(model_class(Sizes(audio, video), spec, published))
-    return from_published(model_class, expected, found, str(path))
+        expected = state_of(model_class(Sizes(audio, video), spec, published))  # type: ignore[call-arg, arg-type]
+    return from_published(model_class, expected, found, str(path)), int(content.get("epoch", 1)) - 1
 
 
 def export_published(path: Path, spec: Spec, state: State, epoch: int) -> None:
     """Write ``state`` as the released code's ``*_score.pt``; ``epoch`` 0-based (the file holds epoch + 1)."""
-    model_class = registry.load(spec.method)
-    if not issubclass(model_class, EmbeddingModel):
-        raise PipelineError(f"method {spec.method}: the released code saves no checkpoint of it; export another method")
+    model_class = released_model(spec.method)
     model = {key: torch.from_numpy(np.array(value)) for key, value in to_published(model_class, state).items()}
     write_whole(Path(path), {"epoch": epoch + 1, "model": model, "optimizer": {}, "metric": "score"})

@@ -31,6 +31,7 @@ class EmbeddingModel(nn.Module):
 
     ``outputs``: predictions, the standard first. ``calibration_branches``: the outputs whose best betas the released
     code averages for the test. ``negatives``: whether a batch holds videos of other classes as well.
+    ``released``: whether the released code knows its state (``published_keys``).
     ``statistics_matter``: set by the trainer; False where passes that only move running statistics are forgotten again
     before anything reads them.
     """
@@ -39,6 +40,7 @@ class EmbeddingModel(nn.Module):
     calibration_branches: ClassVar[tuple[str, ...]]
     negatives: ClassVar[bool]
     calibrated: ClassVar[bool] = True
+    released: ClassVar[bool] = True
     statistics_matter: bool = True
 
     def __init__(self) -> None:

@@ -21,6 +21,7 @@ from model.embedding import EmbeddingMethod, EmbeddingModel
 from model.protocol import (
     Benchmark,
     Fit,
+    History,
     Method,
     Stage,
     State,
@@ -101,6 +102,29 @@ def check_same_training(path: Path, attributes: dict[str, Any], spec: Spec) -> N
             f"{path}: found method {found[0]} with seed {found[1]}, expected {spec.method} with seed {spec.seed}; "
             "give the stages of one training"
         )
+
+
+def import_stages(
+    benchmark_path: Path, stage1_checkpoint: Path, stage2_checkpoint: Path, spec: Spec, published: frozenset[str],
+    stage1_output: h5.Output, stage2_output: h5.Output,
+) -> None:
+    """Write schemas.STAGE1 and STAGE2 of two released ``*_score.pt``, with an empty history.
+
+    As in the released evaluation, the calibration is found on the validation videos with the first stage's checkpoint.
+    """
+    from model.checkpoint import import_published, released_model
+    from model.training import calibrate
+
+    benchmark = read_benchmark(benchmark_path, spec.feature_set)
+    widths = benchmark.audio.shape[1], benchmark.video.shape[1]
+    state, epoch = import_published(stage1_checkpoint, spec, published, *widths)
+    found = calibrate(EmbeddingMethod(released_model(spec.method), spec, published), benchmark, state)
+    facts = {"chosen_epoch": epoch, "calibrations": found, "calibration": next(iter(found.values())),
+             "imported_from": Path(stage1_checkpoint).name}
+    write_fit(stage1_output, Fit(state, History(terms=("loss",)), epoch, found), spec, facts)
+    state, epoch = import_published(stage2_checkpoint, spec, published, *widths)
+    write_fit(stage2_output, Fit(state, History(terms=("loss",)), epoch), spec,
+              {"chosen_epoch": epoch, "epochs": epoch + 1, "imported_from": Path(stage2_checkpoint).name})
 
 
 def forget(checkpoint: Path | None) -> None:

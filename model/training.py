@@ -19,9 +19,9 @@ from torch import Tensor
 from model import metrics
 from model.batches import TrainingData
 from model.checkpoint import TrainingCheckpoint, identity
-from model.embedding import EmbeddingMethod, EmbeddingModel, Sizes, embed_rows, resolve_device
+from model.embedding import EmbeddingMethod, EmbeddingModel, Sizes, embed_rows, load_state, resolve_device
 from model.metrics import Evaluation
-from model.protocol import Benchmark, Fit, History, SearchSpace, Stage
+from model.protocol import Benchmark, Fit, History, SearchSpace, Stage, State, validation_space
 from model.samplers import ClassBalanced
 from model.settings import Spec
 from pipeline.errors import PipelineError
@@ -203,6 +203,18 @@ def calibrations(model: type[EmbeddingModel], found: dict[str, Evaluation], publ
         betas[model.outputs[0]] = float(np.float32(np.mean([betas[name] for name in model.calibration_branches])))
         betas = {name: beta or NEVER_ZERO for name, beta in betas.items()}
     return betas
+
+
+def calibrate(method: EmbeddingMethod, benchmark: Benchmark, state: State) -> dict[str, float]:
+    """-> beta of each output for the test, of a trained state, on the validation videos."""
+    device = resolve_device(method.spec.device)
+    with arithmetic(method.spec.threads):
+        model = method.build(Sizes(benchmark.audio.shape[1], benchmark.video.shape[1]))
+        load_state(model, state)
+        features = (torch.from_numpy(benchmark.audio), torch.from_numpy(benchmark.video))
+        space = validation_space(benchmark)
+        found = evaluate(model.to(device), benchmark, features, space, device, model.outputs)
+    return calibrations(type(model), found, "calibration" in method.published)
 
 
 def training_data(benchmark: Benchmark, stage: Stage) -> TrainingData:
