@@ -100,15 +100,20 @@ def place(extractor: Extractor, device: torch.device, settings: ExtractionSettin
     return extractor
 
 
-def compute(extractor: Extractor, clips: Tensor, valid: Tensor | None, settings: ExtractionSettings) -> Tensor:
-    """-> features (B, width) float32 on the clips' device. To be called under ``arithmetic``."""
-    x = extractor.prepare(clips, valid)
+def network_of(extractor: Extractor, x: Tensor, settings: ExtractionSettings) -> Tensor:
+    """Prepared input -> output of the network, float32. Under ``arithmetic``."""
     if settings.precision == "exact":
-        return extractor.finish(extractor.network(x))
-    x = x.contiguous(memory_format=torch.channels_last_3d if x.ndim == 5 else torch.channels_last)
+        return extractor.network(x)
+    if x.ndim >= 4:
+        x = x.contiguous(memory_format=torch.channels_last_3d if x.ndim == 5 else torch.channels_last)
     with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=x.device.type == "cuda"):
         features = extractor.network(x)
-    return extractor.finish(features.to(torch.float32))
+    return features.to(torch.float32)
+
+
+def compute(extractor: Extractor, clips: Tensor, valid: Tensor | None, settings: ExtractionSettings) -> Tensor:
+    """-> features (B, width) float32 on the clips' device. Under ``arithmetic``."""
+    return extractor.finish(network_of(extractor, extractor.prepare(clips, valid), settings))
 
 
 Batch = tuple[Tensor, Tensor | None, "torch.cuda.Event | None"]
