@@ -225,16 +225,19 @@ def rgb_converter(stream: Any) -> Any:
 
 
 def ffmpeg_frames(frames: Frames, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (index, upright RGB) of the wanted frames, through a pipe from the ffmpeg program."""
+    """Yield (index, upright RGB) of the wanted frames, through a pipe from the ffmpeg program.
+
+    It counts, so it decodes to the end: a frame that can't be decoded is left out, which moves those after it.
+    """
     node = ffmpeg_input(frames.path, noautorotate=None, max_pixels=frames.max_pixels)
     node = node[str(frames.stream)].output("pipe:1", format="rawvideo", pix_fmt="rgb24", **every_frame())
     pending = set(wanted.tolist())
     size = frames.width * frames.height * 3
     with piped(ffmpeg_command(node)) as pipe:
-        for index in range(int(wanted[-1]) + 1):
+        for index in range(len(frames.ticks)):
             data = pipe.read(size)
             if len(data) < size:
-                break
+                raise VideoError("corrupt", f"ffmpeg: {index} of {len(frames.ticks)} frames can be decoded")
             if index in pending:
                 picture = np.frombuffer(data, np.uint8).reshape(frames.height, frames.width, 3)
                 yield index, upright(picture, frames.matrix)

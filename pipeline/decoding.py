@@ -171,6 +171,7 @@ def write_frames(backend: str, survey: Survey, plan: FramePlan, target: Path) ->
         file.truncate(slots.size * size)
         reader = read_frames(backend, survey.frames, wanted + survey.first_frame)
         with contextlib.closing(reader):  # type: ignore[type-var]
+            # The reader comes first, so that it is run to its end, where it may still find a frame missing.
             for (_, picture), owned in zip(reader, owners, strict=True):
                 data = plan.crop(picture[None])[0].tobytes()
                 for place in owned:
