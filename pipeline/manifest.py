@@ -26,7 +26,8 @@ def fingerprint(dataset: str, settings: Any) -> str:
 
     Raises PipelineError where the dataset's own listing does.
     """
-    return dataset_named(dataset).fingerprint(settings)
+    declared = dataset_named(dataset)
+    return declared.fingerprint(declared.chosen(settings))
 
 
 def build(dataset: str, settings: Any, output: Output) -> None:
@@ -35,6 +36,7 @@ def build(dataset: str, settings: Any, output: Output) -> None:
     Raises PipelineError for duplicate ids and what the dataset's listing finds wrong.
     """
     declared = dataset_named(dataset)
+    settings = declared.chosen(settings)
     videos = sorted(declared.list_videos(settings), key=lambda video: video.id)
     check_unique(dataset, videos)
     classes = sorted({video.class_name for video in videos})

@@ -76,8 +76,11 @@ class Dataset:
     word_vectors: Callable[[Any, Path], object] | None = None
 
     def shards(self, settings: Any) -> int:
-        """-> number of shards, known without the manifest."""
-        return shard_count(self.count_videos(settings) * self.nominal_s)
+        """-> number of shards, known without the manifest. ``settings``: None means the defaults, here and below."""
+        return shard_count(self.count_videos(self.chosen(settings)) * self.nominal_s)
+
+    def chosen(self, settings: Any) -> Any:
+        return self.settings() if settings is None else settings
 
 
 def shard_count(seconds: float) -> int:

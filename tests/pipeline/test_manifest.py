@@ -35,6 +35,8 @@ def test_the_same_content_every_time_and_another_for_another_seed(tmp_path):
     facts = [built(tmp_path / f"{n}.h5", "demo", DemoSettings(seed=seed))[1] for n, seed in enumerate((0, 0, 1))]
     ids = [entry["content_sha256"] for entry in facts]
     assert ids[0] == ids[1] != ids[2]
+    assert built(tmp_path / "defaults.h5", "demo", None)[1]["content_sha256"] == ids[0]
+    assert DATASETS["demo"].shards(None) == 8 and manifest.fingerprint("demo", None).startswith("generator")
 
 
 def test_shards_are_a_stable_function_of_the_id():
