@@ -119,7 +119,8 @@ def _mean_of_words(text: str, rows: Mapping[str, word_vectors.WordRow], ranks: M
 
 def embed_phrases(texts: Sequence[str], path: Path) -> list[Label]:
     """fastText's vector of each whole text, as the published ones were made, L2-normalised."""
-    model = word_vectors.FastText(path)
+    forms = {form for text in texts for word in words_of(text) for form in spellings(word)}
+    model = word_vectors.FastText(path, forms.union(texts))
     labels = []
     for text in texts:
         vector = model.vector(text)

@@ -152,14 +152,15 @@ def text_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, WordRo
 
 
 class FastText:
-    """A fastText ``.bin`` model: header and dictionary in memory, rows of the input matrix read when asked for.
+    """A fastText ``.bin`` model: of its dictionary only ``wanted`` is kept, of its matrix rows are read when asked for.
 
     A string in the dictionary has its own row; ``vector`` is the mean of that row and the rows of its character
     n-grams, or of the n-grams alone. Raises SettingsError for what is not a fastText model or a quantised one.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, wanted: Collection[str]):
         self.path = Path(path)
+        self.wanted = {text.encode() for text in wanted}
         with self.path.open("rb") as file:
             self._read_header(file)
             self.index = self._read_dictionary(file)
@@ -207,22 +208,27 @@ class FastText:
                 end = buffer.find(b"\0")
                 if end < 0 or end + 10 > len(buffer):
                     raise SettingsError(f"[labels] path: {self.path} ends within its dictionary; fetch it again")
-            if row < words:
-                index.setdefault(buffer[position:end], row)
+            if row < words and (word := buffer[position:end]) in self.wanted:
+                index.setdefault(word, row)
             position = end + 10
         file.seek(position - len(buffer), 1)
         return index
 
     def knows(self, text: str) -> bool:
-        """-> whether the whole string has a row of its own."""
+        """-> whether the whole string has a row of its own. Raises KeyError for one that was not wanted."""
+        if text.encode() not in self.wanted:
+            raise KeyError(text)
         return text.encode() in self.index
 
     def vector(self, text: str) -> np.ndarray | None:
-        """-> (size,) float32, not normalised; None for a string without a row and without n-grams."""
+        """-> (size,) float32, not normalised; None for a string without a row and without n-grams.
+
+        Raises KeyError for a string that was not wanted.
+        """
         from gensim.models.fasttext_inner import ft_hash_bytes
 
         rows = [self.words + ft_hash_bytes(gram) % self.buckets for gram in self._grams(text)] if self.longest else []
-        if text.encode() in self.index:
+        if self.knows(text):
             rows.insert(0, self.index[text.encode()])
         if not rows:
             return None

@@ -46,11 +46,13 @@ def test_wanted_rows_equal_gensim(files, name, expected):
 
 def test_fasttext_gives_any_string_a_vector_as_gensim_does(files):
     assert word_vectors.detect(files / "fast.bin") == "fasttext"
-    theirs, ours = load_facebook_vectors(str(files / "fast.bin")), word_vectors.FastText(files / "fast.bin")
-    for text in ("red", "naïve", "Apply Eye Makeup", "playing flute", "x", "Über uns"):
+    texts = ("red", "naïve", "Apply Eye Makeup", "playing flute", "x", "Über uns")
+    theirs, ours = load_facebook_vectors(str(files / "fast.bin")), word_vectors.FastText(files / "fast.bin", texts)
+    for text in texts:
         np.testing.assert_array_equal(ours.vector(text), theirs[text])
     assert ours.knows("naïve") and not ours.knows("Apply Eye Makeup")
-    assert ours.vector("") is None or theirs[""] is not None
+    with pytest.raises(KeyError, match="ball"):
+        ours.vector("ball")
 
 
 def test_words_across_block_borders(tmp_path, monkeypatch):
@@ -100,13 +102,13 @@ def test_damaged_fasttext_models(tmp_path, files):
     def refused(content: bytes, match: str) -> None:
         (tmp_path / "damaged.bin").write_bytes(content)
         with pytest.raises(SettingsError, match=match):
-            word_vectors.FastText(tmp_path / "damaged.bin")
+            word_vectors.FastText(tmp_path / "damaged.bin", ["red"])
 
     refused(data[:4] + struct.pack("<i", 9) + data[8:], "and version 9, expected a fastText .bin")
     refused(data[:30], "of its header; fetch it again")
     refused(data[:110], "ends within its dictionary; fetch it again")
     refused(data[: len(data) // 4], "bytes, expected at least .*; fetch it again")
     refused(data[:84] + struct.pack("<q", 5) + data[92:], "has a pruned dictionary, expected a full fastText .bin")
-    position = word_vectors.FastText(files / "fast.bin").start - 17
+    position = word_vectors.FastText(files / "fast.bin", []).start - 17
     assert data[position] == 0
     refused(data[:position] + b"\1" + data[position + 1 :], "quantised model")
