@@ -185,6 +185,13 @@ def test_published_values_stand_beside_ours_only_where_nothing_differs(tmp_path,
     assert shown(**{**COMPARABLE, **change}) == {}
 
 
+def test_imported_features_have_no_split_artefact(tmp_path):
+    (entry,) = made.entries(tmp_path, seeds=(0,))
+    folder = build([replace(entry, split=None)], tmp_path)
+    assert [row["counted"] for row in rows_of(folder / "split.csv")] == ["with features"]
+    assert "split.h5" not in (folder / "index.html").read_text()
+
+
 def test_the_page_says_why_published_values_are_missing(tmp_path):
     entries = made.entries(tmp_path, seeds=(0,), dataset="ucf", **{**COMPARABLE, "weights": None})
     assert "no published values beside these, because: computed with unknown weights." in (
