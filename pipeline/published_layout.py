@@ -12,6 +12,7 @@ The text dictionary is a pickle from outside: it is read without the power to ru
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,16 @@ def feature_folder(folder: Path, feature_set: str) -> Path:
         known = ", ".join(FEATURE_FOLDERS)
         raise SettingsError(f"feature set {feature_set!r}: the published layout has no folder for it; known: {known}")
     return Path(folder) / "features" / FEATURE_FOLDERS[feature_set]
+
+
+def fingerprint(folder: Path) -> str:
+    """-> digest of the layout's file names, sizes and modification times."""
+    digest = hashlib.sha256()
+    for path in sorted(p for part in ("features", "class-split") for p in (Path(folder) / part).rglob("*")):
+        if path.is_file():
+            facts = path.stat()
+            digest.update(f"{path.relative_to(folder)}\0{facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def read_features(folder: Path, feature_set: str) -> Features:

@@ -274,6 +274,8 @@ def provenance(group: Group) -> dict[str, Any]:
     artefacts = []
     for result in group.results:
         for name in ("benchmark", "split", "stage1", "stage2", "scores"):
+            if name not in result.attributes:
+                continue
             facts = result.attributes[name]
             row = {"name": name, "seed": str(result.seed) if name in ("stage1", "stage2", "scores") else "",
                    "file": getattr(result.entry, name).name, "digest": str(facts.get("digest", "")),

@@ -120,9 +120,10 @@ def split_table(results: Iterable[Result]) -> Table:
     rows = []
     for result in first_of_each(results):
         where = tuple(str(result.fact(name)) for name in ("dataset", "feature_set"))
-        with h5.read(result.entry.split, schemas.SPLIT) as file:
-            roles, subset = file["role"], file["subset"]
-        rows.append((*where, "split", *counted(roles, subset)))
+        if result.entry.split:
+            with h5.read(result.entry.split, schemas.SPLIT) as file:
+                roles, subset = file["role"], file["subset"]
+            rows.append((*where, "split", *counted(roles, subset)))
         with h5.read(result.entry.benchmark, schemas.BENCHMARK) as file:
             roles, subset = file["class_role"], file["subset"]
         rows.append((*where, "with features", *counted(roles, subset)))

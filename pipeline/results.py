@@ -28,13 +28,16 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class ReportEntry:
-    """Paths of one evaluation. ``facts``: dataset, feature_set, method, protocol, deviations, seed, published, ..."""
+    """Paths of one evaluation; ``split`` is None where features were imported with a split of their own.
+
+    ``facts``: dataset, feature_set, method, protocol, deviations, seed, published, ...
+    """
 
     benchmark: Path
     stage1: Path
     stage2: Path
     scores: Path
-    split: Path
+    split: Path | None
     facts: dict[str, Any]
 
 
@@ -128,7 +131,8 @@ def read(entry: ReportEntry) -> Result:
             attributes[f"stage{number}"] = file.attributes
     with h5.read(entry.benchmark, schemas.BENCHMARK) as file:
         class_name, attributes["benchmark"] = file["class_name"], file.attributes
-    attributes["split"] = h5.facts(entry.split)
+    if entry.split:
+        attributes["split"] = h5.facts(entry.split)
     if scores["class_index"].max(initial=-1) >= len(class_name):
         raise ArtefactError(
             f"{entry.scores}: found class {scores['class_index'].max()}, expected rows of the {len(class_name)} "

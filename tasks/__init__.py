@@ -2,7 +2,7 @@
 
 from tasks import console
 from tasks.acquire import AcquireVideos, BuildManifest
-from tasks.curate import AuditSplit, BuildBenchmark, CurateSplit, EmbedLabels
+from tasks.curate import AuditSplit, BuildBenchmark, CurateSplit, EmbedLabels, ExportFeatures, ImportFeatures
 from tasks.features import DecodeVideos, ExtractFeatures, FetchWeights, PoolFeatures
 from tasks.results import Report, RunBenchmark
 from tasks.training import Evaluate, TrainStage1, TrainStage2
@@ -19,8 +19,10 @@ __all__ = [
     "DecodeVideos",
     "EmbedLabels",
     "Evaluate",
+    "ExportFeatures",
     "ExtractFeatures",
     "FetchWeights",
+    "ImportFeatures",
     "PoolFeatures",
     "Report",
     "RunBenchmark",

@@ -21,9 +21,13 @@ from pipeline.errors import SettingsError
 
 @dataclass(frozen=True)
 class PathSettings:
-    """``root``: folder of all artefacts; may lie on a shared file system."""
+    """``root``: folder of all artefacts; may lie on a shared file system.
+
+    ``features``: folder of features in the released layout to train on; empty: those extracted here.
+    """
 
     root: str = "data"
+    features: str = ""
 
 
 class CommaParameter(luigi.Parameter):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
-from pipeline import audit, benchmark, labels, schemas, splits
+import luigi
+
+from pipeline import audit, benchmark, labels, published_layout, schemas, splits
 from pipeline.datasets import dataset_named
+from pipeline.errors import SettingsError
 from pipeline.h5 import Output
 from tasks import config
-from tasks.acquire import AcquireVideos, BuildManifest
+from tasks.acquire import AcquireVideos, BuildManifest, look
 from tasks.base import ArtefactTask
 from tasks.features import FeatureTask, PoolFeatures
 
@@ -70,6 +74,70 @@ class BuildBenchmark(FeatureTask):
         benchmark.build(
             path("features"), path("labels"), path("split"), path("manifest"), self.published, output
         )
+
+
+class ImportFeatures(FeatureTask):
+    """A benchmark from features in the layout of the released code, however they were made."""
+
+    # "from" is no name that Python lets a class give an attribute in the usual way.
+    locals()["from"] = luigi.Parameter(default="", description="folder that holds features/ and class-split/")
+    schema = schemas.BENCHMARK
+    folder = "benchmark"
+    stages = ("benchmark",)
+
+    @classmethod
+    def normalise(cls, values: dict[str, Any]) -> None:
+        super().normalise(values)
+        place = Path(values["from"] or config.settings("paths").features).expanduser().resolve()
+        if not (place / "features").is_dir():
+            raise SettingsError(f"--from {values['from'] or '(nothing)'}: expected a folder that holds features/")
+        values["from"] = str(place)
+
+    def place(self) -> Path:
+        return Path(getattr(self, "from"))
+
+    def name(self) -> str:
+        return f"{self.feature_set}-imported"
+
+    def input_ids(self) -> dict[str, str]:
+        return {"files": look((self.task_id,), lambda: published_layout.fingerprint(self.place()))}
+
+    def build(self, output: Output) -> None:
+        published_layout.import_features(self.place(), self.feature_set, self.published, output)
+
+
+def benchmark_task(task: FeatureTask) -> FeatureTask:
+    """-> the task whose artefact methods train on: imported features where [paths] features names some."""
+    kind = ImportFeatures if config.settings("paths").features else BuildBenchmark
+    return kind(**task.shared())
+
+
+class ExportFeatures(FeatureTask):
+    """Features in the layout of the released code, for it and its descendants to train on."""
+
+    to = luigi.Parameter(default="", description="folder to write features/ and class-split/ into")
+    schema = schemas.BENCHMARK
+    folder = "export"
+    stages = ("decode", "extract", "split", "benchmark")
+
+    @classmethod
+    def normalise(cls, values: dict[str, Any]) -> None:
+        super().normalise(values)
+        if not values["to"]:
+            raise SettingsError("--to is empty, expected a folder to write the features to")
+        values["to"] = str(Path(values["to"]).expanduser().resolve())
+
+    def inputs(self) -> dict[str, ArtefactTask]:
+        return {"benchmark": benchmark_task(self)}
+
+    def output(self):
+        return luigi.LocalTarget(str(published_layout.feature_folder(Path(self.to), self.feature_set)))
+
+    def complete(self) -> bool:
+        return self.output().exists()
+
+    def run(self) -> None:
+        published_layout.export_features(self.input_path("benchmark"), Path(self.to), self.feature_set, self.dataset)
 
 
 class AuditSplit(FeatureTask):

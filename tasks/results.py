@@ -15,7 +15,6 @@ from pipeline.errors import SettingsError
 from pipeline.h5 import Output
 from tasks import config
 from tasks.base import ArtefactTask
-from tasks.curate import CurateSplit
 from tasks.features import FeatureTask
 from tasks.training import Evaluate
 
@@ -82,11 +81,11 @@ class Report(ResultsTask):
     def build(self, output: Output) -> None:
         entries = []
         for task in self.evaluations():
-            split = CurateSplit(**{**self.shared(), "feature_set": task.feature_set})
             above = task.inputs()
+            split = above["benchmark"].inputs().get("split")
             entries.append(report.ReportEntry(
                 benchmark=above["benchmark"].path(), stage1=above["stage1"].path(), stage2=above["stage2"].path(),
-                scores=task.path(), split=split.path(),
+                scores=task.path(), split=split.path() if split else None,
                 facts={**task.param_kwargs, "published": sorted(task.published)},
             ))
         report.build_report(entries, config.settings("report"), output)

@@ -16,7 +16,7 @@ from pipeline import schemas
 from pipeline.h5 import Output
 from tasks import config, devices
 from tasks.base import ArtefactTask
-from tasks.curate import BuildBenchmark
+from tasks.curate import benchmark_task
 from tasks.features import FeatureTask
 
 
@@ -35,8 +35,8 @@ class MethodTask(FeatureTask):
     def trained(self) -> dict[str, Any]:
         return {**self.shared(), "method": self.method, "seed": self.seed}
 
-    def benchmark(self) -> BuildBenchmark:
-        return BuildBenchmark(**self.shared())
+    def benchmark(self) -> FeatureTask:
+        return benchmark_task(self)
 
     def spec(self) -> Spec:
         chosen = config.settings("training")
