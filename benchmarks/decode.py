@@ -76,7 +76,7 @@ def works_of(path: Path, folder: Path) -> dict[str, tuple[Callable[[], object], 
     link.unlink(missing_ok=True)
     link.symlink_to(path)
     plans = plans_of(*SETS["selavi"])
-    survey = survey_video(Source("video", str(path)), link, plans, frozenset(), MAX_PIXELS)
+    survey = survey_video(Source("video", str(path)), link, facts, plans, frozenset(), MAX_PIXELS)
     whole = (float("nan"), float("nan"))
 
     def pictures(backend: str) -> None:

@@ -30,6 +30,8 @@ from pipeline.windows import FrameClips, FramePlan, SoundClips, SoundPlan, plans
 
 BLOCK_BYTES = 32 << 20
 LONGEST_S = 4 * 3600.0
+LEAST_BYTES_PER_S = 1000
+USUAL_BYTES_PER_S = 10_000
 TRUNCATION_SLACK_S = 0.5
 TRUNCATION_SHARE = 0.02
 
@@ -39,8 +41,8 @@ class DecodingSettings:
     """[decoding]. ``keep``: decoded shards stay after they are read; ``ahead``: shards that may exist at a time.
 
     ``backends``: picture readers in the order tried. ``processes``: child processes of one task. A video may take
-    ``timeout_s`` + ``timeout_per_second`` times its length (of at most four hours), shared among the backends, and a
-    child ``memory_mb`` of address space. ``max_pixels``: largest picture that is opened.
+    ``timeout_s`` + ``timeout_per_second`` times its length (of at most four hours) in all, what is left shared among
+    the backends, and a child ``memory_mb`` of address space. ``max_pixels``: largest picture that is opened.
     """
 
     keep: bool = False
@@ -48,7 +50,7 @@ class DecodingSettings:
     backends: tuple[str, ...] = ("decord", "pyav", "ffmpeg")
     processes: int = 1
     timeout_s: float = 60.0
-    timeout_per_second: float = 2.0
+    timeout_per_second: float = 5.0
     memory_mb: int = 4096
     max_pixels: int = MAX_PIXELS
 
@@ -84,12 +86,10 @@ class Source:
 class Survey:
     """What the first pass over a video found: the clips, and where its pictures and sound are."""
 
-    facts: MediaFacts
     frames: Frames
     frame_clips: FrameClips
     sound_clips: SoundClips
     first_frame: int
-    duration_s: float
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,10 @@ class Decoded:
 
 
 def survey_video(
-    source: Source, link: Path, plans: tuple[FramePlan, SoundPlan], published: frozenset[str], max_pixels: int
+    source: Source, link: Path, facts: MediaFacts, plans: tuple[FramePlan, SoundPlan], published: frozenset[str],
+    max_pixels: int,
 ) -> Survey:
-    """Probe a video, read its timestamps, decode its sound to ``link``'s folder and lay out the clips.
+    """Read a video's timestamps, decode its sound to ``link``'s folder and lay out the clips.
 
     Deviation ``edit_lists``: in both, frames that an edit list hides stay hidden, as the released readers' demuxer has
     it; published, the timestamps that the list leaves (an empty edit: a late start) shift SeLaVi's published windows,
@@ -115,7 +116,6 @@ def survey_video(
     Runs in a child. Raises VideoError with any reason of decoding.
     """
     frame_plan, sound_plan = plans
-    facts = probe(link, max_pixels)
     timeline, frames, first_s = read_timeline(link, facts, max_pixels)
     if "edit_lists" not in published:
         timeline = replace(timeline, ticks=timeline.ticks - timeline.ticks[0])
@@ -131,7 +131,7 @@ def survey_video(
     shown, first_frame = cut(timeline, source.start_s, source.end_s)
     frame_clips = frame_plan.windows(shown, samples / sound_plan.rate_hz, published)
     sound_clips = sound_plan.windows(shown, samples, published)
-    return Survey(facts, frames, frame_clips, sound_clips, first_frame, timeline.end_s)
+    return Survey(frames, frame_clips, sound_clips, first_frame)
 
 
 def stated_video_s(facts: MediaFacts) -> float:
@@ -189,24 +189,29 @@ def decode_video(
     # One plain name for every reader: whatever the file is called, it is neither an option nor a pattern nor an URL.
     link = folder / "video"
     link.symlink_to(Path(source.path).absolute())
-    left = settings.timeout_s
-    started = time.monotonic()
+    end = time.monotonic() + settings.timeout_s
     try:
-        survey = yield Call(survey_video, (source, link, plans, published, settings.max_pixels), left)
+        facts = yield Call(probe, (link, settings.max_pixels), settings.timeout_s)
+        end += settings.timeout_per_second * plausible_s(facts, link.stat().st_size)
+        arguments = (source, link, facts, plans, published, settings.max_pixels)
+        survey = yield Call(survey_video, arguments, max(end - time.monotonic(), 1.0))
     except VideoError as error:
         return Decoded(source, folder, error.reason, error.detail.replace(str(link), source.path))
-    left += settings.timeout_per_second * min(survey.duration_s, LONGEST_S) - (time.monotonic() - started)
     failures = []
     for number, backend in enumerate(settings.backends):
-        started = time.monotonic()
-        share = max(left / (len(settings.backends) - number), 1.0)
+        share = max((end - time.monotonic()) / (len(settings.backends) - number), 1.0)
         try:
             yield Call(write_frames, (backend, survey, plans[0], folder / "frames"), share)
             return Decoded(source, folder, backend=backend, survey=survey)
         except VideoError as error:
             failures.append(error)
-            left -= time.monotonic() - started
     return Decoded(source, folder, *summary(failures))
+
+
+def plausible_s(facts: MediaFacts, size: int) -> float:
+    """-> the length that a video's time limit goes by: what its headers state, if its ``size`` in bytes allows it."""
+    stated = max(facts.duration_s, facts.audio_duration_s, facts.container_duration_s) or size / USUAL_BYTES_PER_S
+    return min(stated, size / LEAST_BYTES_PER_S, LONGEST_S)
 
 
 def summary(failures: list[VideoError]) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from pipeline import h5, schemas
 from pipeline.decode_pool import Call, Child, guarded, run
-from pipeline.decoding import DecodingSettings, decode_shard, summary
+from pipeline.decoding import DecodingSettings, decode_shard, plausible_s, summary
 from pipeline.errors import REASONS, VideoError
 from pipeline.media import probe
 from tests.synthetic import make_acquired, make_video, run_ffmpeg
@@ -200,6 +201,15 @@ def test_the_next_backend_takes_over(tmp_path, monkeypatch):
     decode_shard(acquired, 0, ("c3d_frames", "vggish_audio"), alone, frozenset(), output)
     with h5.read(output.path, schemas.DECODED) as file:
         assert file["reason"][0] == "decoder_hung"
+
+
+def test_a_time_limit_does_not_believe_every_header(tmp_path):
+    facts = probe(make_video(tmp_path / "a.mp4", 2.0))
+    assert abs(plausible_s(facts, 1_000_000) - 2.0) < 0.1
+    assert plausible_s(replace(facts, duration_s=1e9), 1_000_000) == 1000
+    assert plausible_s(replace(facts, duration_s=1e9), 10**12) == 4 * 3600
+    nothing = replace(facts, duration_s=0.0, audio_duration_s=0.0, container_duration_s=0.0)
+    assert plausible_s(nothing, 1_000_000) == 100
 
 
 def test_reason_of_several_failures():
