@@ -18,6 +18,14 @@ GENERATED = WeightsSettings(source="generated")
 SETTINGS = ExtractionSettings(device="cpu")
 
 
+@pytest.fixture(autouse=True)
+def light(monkeypatch):
+    """The networks of c3d_vggish replaced by ones that cost nothing."""
+    for name, kind in (("c3d", "Brightness"), ("vggish", "Loudness")):
+        line = replace(registry.EXTRACTORS[name], width=2, target=f"tests.extractors.plain:{kind}")
+        monkeypatch.setitem(registry.EXTRACTORS, name, line)
+
+
 def run(path, output, feature_set="c3d_vggish", settings=SETTINGS, published=frozenset(), dataset="demo"):
     made = h5.Output(output, schemas.CLIP_FEATURES)
     base.extract(path, feature_set, GENERATED, settings, published, dataset, made)
@@ -28,8 +36,8 @@ def test_features_of_a_shard(shard, tmp_path):
     decoded = shard("c3d_vggish", [2, 0, 1])
     facts = run(decoded, tmp_path / "features.h5")
     with h5.read(tmp_path / "features.h5", schemas.CLIP_FEATURES) as file, h5.read(decoded, schemas.DECODED) as source:
-        assert file["video/features"].shape == (3, 4096)
-        assert file["audio/features"].shape == (3, 128)
+        assert file["video/features"].shape == (3, 2)
+        assert file["audio/features"].shape == (3, 2)
         for column in ("id", "status", "reason", "detail", "video/offsets", "video/start_s", "audio/stop_s"):
             assert (file[column] == source[column]).all()
         assert file["reason"].tolist() == ["", "too_short", ""]
@@ -48,11 +56,27 @@ def test_equal_shards_give_equal_bits(shard, tmp_path):
     assert first["content_sha256"] == again["content_sha256"]
 
 
+def test_rows_belong_to_their_clips(shard, tmp_path):
+    """A row is that of its own clip, however the clips are cut into batches."""
+    decoded = shard("c3d_vggish", [3, 0, 4])
+    run(decoded, tmp_path / "one.h5", settings=replace(SETTINGS, video_batch_clips=1, audio_batch_clips=1))
+    run(decoded, tmp_path / "four.h5", settings=replace(SETTINGS, video_batch_clips=4, audio_batch_clips=5))
+    with h5.read(decoded, schemas.DECODED) as source:
+        means = source["video/frames"].mean(axis=(1, 2, 3, 4))
+    rows = []
+    for name in ("one.h5", "four.h5"):
+        with h5.read(tmp_path / name, schemas.CLIP_FEATURES) as file:
+            rows.append((file["video/features"], file["audio/features"]))
+    for one, four in zip(*rows, strict=True):
+        np.testing.assert_allclose(one, four, rtol=1e-5)
+    assert (np.argsort(np.abs(rows[0][0][:, 0])) == np.argsort(means)).all()
+
+
 def test_shard_without_any_clip(shard, tmp_path):
     run(shard("c3d_vggish", [0, 0]), tmp_path / "features.h5")
     with h5.read(tmp_path / "features.h5", schemas.CLIP_FEATURES) as file:
-        assert file["video/features"].shape == (0, 4096)
-        assert file["audio/features"].shape == (0, 128)
+        assert file["video/features"].shape == (0, 2)
+        assert file["audio/features"].shape == (0, 2)
         assert file["id"].tolist() == ["video-0", "video-1"]
 
 
@@ -73,7 +97,7 @@ def test_plan_and_registry_that_disagree(shard, tmp_path, monkeypatch):
 
 
 def test_features_that_are_not_finite(shard, tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "compute", lambda extractor, clips, *_: torch.full((len(clips), 4096), float("nan")))
+    monkeypatch.setattr(base, "compute", lambda extractor, clips, *_: torch.full((len(clips), 2), float("nan")))
     with pytest.raises(PipelineError, match="c3d gave features that are not finite for clips 0 to 1"):
         run(shard("c3d_vggish", [2]), tmp_path / "features.h5")
 

@@ -1,0 +1,88 @@
+"""precision = fast: what it changes, and by how much."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from extractors import base, registry
+from extractors.settings import ExtractionSettings, WeightsSettings
+from extractors.weights import Store
+from tests.extractors.conftest import clips_of
+
+# Largest difference from exact, by the largest feature. On a CPU only the memory layout differs; on a GPU the networks
+# compute in bfloat16, which keeps 8 bits of each number.
+CPU_TOLERANCE, GPU_TOLERANCE = 2e-5, 5e-2
+EXACT_GPU_TOLERANCE = 2e-4
+
+
+def features(name: str, device: str, precision: str, count: int = 2) -> np.ndarray:
+    settings = ExtractionSettings(device=device, precision=precision)
+    place = base.device_of(settings)
+    extractor = base.build(name, Store(WeightsSettings(source="generated")), frozenset(), "demo")
+    extractor = base.place(extractor, place, settings)
+    clips = clips_of(name, count)
+    with base.arithmetic(place, settings):
+        rows = base.features(extractor, lambda start, stop: (clips[start:stop], None), count, 2, place, settings)
+        return np.concatenate(list(rows))
+
+
+def apart(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+@pytest.mark.parametrize("name", ["selavi_audio", "c3d"])
+def test_fast_on_a_cpu_is_float32_in_another_layout(name):
+    exact, fast = features(name, "cpu", "exact", 1), features(name, "cpu", "fast", 1)
+    assert apart(fast, exact) <= CPU_TOLERANCE
+    assert fast.dtype == np.float32
+
+
+def test_fast_stores_the_network_channels_last():
+    settings = ExtractionSettings(device="cpu", precision="fast")
+    extractor = base.build("selavi_audio", Store(WeightsSettings(source="generated")), frozenset(), "demo")
+    placed = base.place(extractor, torch.device("cpu"), settings)
+    weight = placed.network.get_parameter("layer1.0.conv1.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_precision_belongs_to_the_digest_and_the_device_does_not():
+    settings = ExtractionSettings()
+    assert settings.content() != replace(settings, precision="fast").content()
+    assert settings.content() == replace(settings, device="cuda:1", prefetch_batches=5).content()
+
+
+@pytest.fixture
+def gpu() -> str:
+    if not torch.cuda.is_available():
+        if os.environ.get("GZSL_REQUIRE_GPU"):
+            pytest.fail("GZSL_REQUIRE_GPU is set and there is no CUDA device")
+        pytest.skip("no CUDA device")
+    return "cuda"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", list(registry.EXTRACTORS))
+def test_gpu_agrees_with_the_cpu(gpu, name):
+    on_cpu = features(name, "cpu", "exact")
+    assert apart(features(name, gpu, "exact"), on_cpu) <= EXACT_GPU_TOLERANCE
+    assert apart(features(name, gpu, "fast"), on_cpu) <= GPU_TOLERANCE
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", list(registry.EXTRACTORS))
+def test_gpu_gives_equal_bits_twice(gpu, name):
+    assert (features(name, gpu, "exact", 5) == features(name, gpu, "exact", 5)).all()
+
+
+@pytest.mark.gpu
+def test_goldens_on_a_gpu(gpu):
+    from benchmarks import golden_extractors
+    from tests.extractors.test_goldens import GOLDEN
+
+    groups = golden_extractors.compare(GOLDEN, gpu)
+    assert {group.name for group in groups if group.deviation > group.tolerance} == set()
