@@ -104,9 +104,7 @@ def build(
     with h5.read(manifest_path, schemas.MANIFEST) as file:
         names, ids, groups = (tuple(str(v) for v in file[column]) for column in ("class_name", "id", "group"))
         videos = Videos(names, ids, file["class_index"], groups)
-    kind = settings.kind
-    if kind == "auto":
-        kind = "published" if dataset in published_split.FOLDERS else "curated"
+    kind = kind_of(dataset, settings)
     cache, together = Path(output.path).parent / "published", "split_groups" not in published
     facts: dict[str, Any] = {"kind": kind, "feature_set": feature_set}
     if kind == "curated":
@@ -120,6 +118,13 @@ def build(
         facts["not_in_manifest"] = len(set(split.subsets) - set(ids))
     facts["table"] = statistics(videos, roles, subsets.subset)
     _write(videos, roles, decisions, subsets, facts, output)
+
+
+def kind_of(dataset: str, settings: SplitSettings) -> str:
+    """-> published, table or curated: what ``auto`` means for this dataset."""
+    if settings.kind != "auto":
+        return settings.kind
+    return "published" if dataset in published_split.FOLDERS else "curated"
 
 
 def released(dataset: str, feature_set: str, settings: SplitSettings, cache: Path) -> PublishedSplit:

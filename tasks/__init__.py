@@ -1,12 +1,13 @@
 """The Luigi tasks, in flow order. ``luigi --module tasks <Task>`` finds them here."""
 
-from tasks import console
+from tasks import config, console
 from tasks.acquire import AcquireVideos, BuildManifest
 from tasks.curate import AuditSplit, BuildBenchmark, CurateSplit, EmbedLabels, ExportFeatures, ImportFeatures
 from tasks.features import DecodeVideos, ExtractFeatures, FetchWeights, PoolFeatures
 from tasks.results import Report, RunBenchmark
 from tasks.training import Evaluate, TrainStage1, TrainStage2
 
+config.sections()  # so that every setting is an option of the command line
 console.set_up()
 console.tell_at_the_end()
 

@@ -44,14 +44,21 @@ class CurateSplit(FeatureTask):
     stages = ("split",)
 
     def inputs(self) -> dict[str, ArtefactTask]:
-        return {"manifest": BuildManifest(dataset=self.dataset)}
+        """A split that is made here leaves out clips without sound, hence asks what was acquired."""
+        above: dict[str, ArtefactTask] = {"manifest": BuildManifest(dataset=self.dataset)}
+        if splits.kind_of(self.dataset, config.settings("split")) == "curated":
+            above["acquired"] = AcquireVideos(dataset=self.dataset)
+        return above
 
     def settings(self) -> dict[str, Any]:
         return {"split": config.content(config.settings("split"))}
 
     def build(self, output: Output) -> None:
-        manifest = self.input_path("manifest")
-        splits.build(manifest, self.dataset, self.feature_set, config.settings("split"), self.published, output)
+        paths = {name: task.path() for name, task in self.inputs().items()}
+        splits.build(
+            paths["manifest"], self.dataset, self.feature_set, config.settings("split"), self.published, output,
+            paths.get("acquired"),
+        )
 
 
 class BuildBenchmark(FeatureTask):
