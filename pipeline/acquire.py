@@ -26,7 +26,7 @@ from pipeline.datasets import Dataset, Video, dataset_named
 from pipeline.errors import SettingsError, VideoError
 from pipeline.fetching import FetchSettings
 from pipeline.h5 import Output, read
-from pipeline.ledger import Ledger, Row
+from pipeline.ledger import Ledger, Row, tried
 from pipeline.progress import Progress
 from pipeline.tables import read_table, write_table
 
@@ -116,7 +116,7 @@ def acquire(manifest_path: Path, dataset: str, settings: AcquireSettings, output
     make_demo_videos(store, videos)
     with Ledger(store / "ledger.sqlite") as ledger:
         ledger.keep({video.id for video in videos})
-        again = retries_due(ledger, settings)
+        again = retries_due(ledger.rows.values(), settings)
         found = find(declared, videos, settings.folders, store)
         if settings.archives or (settings.download and any(source.kind == "archive" for source in declared.sources)):
             found |= take_from_archives(declared, [v for v in videos if v.id not in found], settings, store)
@@ -154,16 +154,13 @@ def fingerprint(dataset: str, settings: AcquireSettings, store: Path) -> str:
             facts = path.stat() if path.exists() else None
             state = f"{facts.st_size} {facts.st_mtime_ns}" if facts else "gone"
             digest.update(os.fsencode(path) + f"\0{state}\n".encode())
-    rounds = 0
-    if (store / "ledger.sqlite").is_file():
-        with Ledger(store / "ledger.sqlite") as ledger:
-            rounds = ledger.rounds + retries_due(ledger, settings)
-    return f"{digest.hexdigest()} {rounds}"
+    rounds, rows = tried(store / "ledger.sqlite")
+    return f"{digest.hexdigest()} {rounds + retries_due(rows, settings)}"
 
 
-def retries_due(ledger: Ledger, settings: AcquireSettings) -> bool:
+def retries_due(rows: Iterable[Row], settings: AcquireSettings) -> bool:
     """-> whether a video that was tried in an earlier run is to be tried again in this one."""
-    return settings.download and any(row.tried_at and due(row, settings) for row in ledger.rows.values())
+    return settings.download and any(row.tried_at and due(row, settings) for row in rows)
 
 
 # Files that are here.
@@ -228,8 +225,9 @@ def inspect_all(dataset: str, videos: list[Video], found: Found, ledger: Ledger)
         before = ledger.get(video.id)
         if video.id in found:
             return hashed(before, *found[video.id])
-        known = before.tried_at and not before.path
-        return before if known else before.failed("not_found", "in none of the folders and archives")
+        nowhere = "in none of the folders and archives"
+        known = not before.path and (before.tried_at or before.detail == nowhere)
+        return before if known else before.failed("not_found", nowhere)
 
     threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     with Progress(f"look for videos of {dataset}", len(videos)) as progress, threads as pool:
@@ -262,7 +260,7 @@ def hashed(before: Row, path: Path, whole: bool) -> Row:
         state = path.stat()
         now = (str(path), state.st_size, state.st_mtime_ns, prober())
         if (before.path, before.bytes, before.modified_ns, before.prober) == now:
-            return replace(before, whole=whole)
+            return before if before.whole == whole else replace(before, whole=whole)
         sha256 = file_sha256(path)
     except OSError as error:
         return before.failed("not_found", f"{path}: {error.strerror}")

@@ -6,6 +6,7 @@ run what has been tried, how often, and what came of it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sqlite3
@@ -93,10 +94,7 @@ class Ledger:
             self.rows = {row.id: row for row in map(_from_table, cells)}
         except sqlite3.DatabaseError as error:
             self.connection.close()
-            raise PipelineError(
-                f"{path}: {error}; expected the ledger of this dataset's acquisition: move the file away and run again "
-                "(files that were fetched are found again)"
-            ) from error
+            raise unreadable(path, error) from error
 
     def __enter__(self) -> Ledger:
         return self
@@ -111,7 +109,7 @@ class Ledger:
     def put(self, *rows: Row) -> None:
         """Replace the rows of these videos, in one transaction."""
         marks = ", ".join("?" * len(COLUMNS))
-        changed = [row for row in rows if self.rows.get(row.id) != row]
+        changed = [row for row in rows if self.rows.get(row.id) is not row]
         with self.lock, self.connection:
             self.connection.executemany(
                 f"INSERT OR REPLACE INTO video ({', '.join(COLUMNS)}) VALUES ({marks})", map(_to_table, changed)
@@ -135,6 +133,31 @@ class Ledger:
     def count_round(self) -> None:
         with self.lock, self.connection:
             self.connection.execute("INSERT OR REPLACE INTO state VALUES ('rounds', ?)", (self.rounds + 1,))
+
+
+def tried(path: Path) -> tuple[int, list[Row]]:
+    """-> rounds of a ledger, and its failed rows that were tried, without file and facts; it is only read.
+
+    Quick for large ledgers: completeness is asked for often. No ledger, no rounds and no rows.
+    """
+    if not path.is_file():
+        return 0, []
+    names = ("id", "reason", "permanent", "attempts", "tried_at")
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
+        try:
+            rounds = connection.execute("SELECT value FROM state WHERE name = 'rounds'").fetchone()
+            cells = connection.execute(f"SELECT {', '.join(names)} FROM video WHERE tried_at > 0 AND reason <> ''")
+            rows = [Row(**dict(zip(names, row, strict=True))) for row in cells]
+        except sqlite3.DatabaseError as error:
+            raise unreadable(path, error) from error
+    return rounds[0] if rounds else 0, rows
+
+
+def unreadable(path: Path, error: Exception) -> PipelineError:
+    return PipelineError(
+        f"{path}: {error}; expected the ledger of this dataset's acquisition: move the file away and run again "
+        "(files that were fetched are found again)"
+    )
 
 
 def _to_table(row: Row) -> tuple:
