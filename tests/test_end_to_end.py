@@ -2,92 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import random
+import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from pipeline import demo, demo_words, h5
+from pipeline import h5
+from tests.running import CLASSES, WORDS, Run, disturb, make_folder, started
 
-ROOT = Path(__file__).parents[1]
-CLASSES = [
-    "red ball bouncing", "red ladder spinning", "blue ball bouncing", "green board spinning", "yellow ball flashing",
-    "blue ladder flashing",
-]
-VIDEOS = 5
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("run")]
-
-
-def make_folder(folder: Path, classes=CLASSES, count=VIDEOS) -> Path:
-    """Write ``count`` demo videos per class as a user's folder, and a word2vec file beside it."""
-    for name in classes:
-        for number in range(count):
-            path = folder / "videos" / name / f"{number:03d}.mp4"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            demo.write_video(path, f"{name.replace(' ', '_')}/{number:03d}.mp4", seed=1)
-    demo_words.write_word_vectors(folder / "words.bin", 0)
-    return folder / "videos"
-
-
-class Run:
-    """A folder of videos, a configuration and an artefact root; ``luigi`` runs the real command."""
-
-    def __init__(self, folder: Path, root: str = "data"):
-        self.folder, self.root = folder, folder / root
-        self.settings = {
-            "paths": {"root": self.root},
-            "labels": {"path": folder / "words.bin"},
-            "weights": {"source": "generated"},
-            "training": {"epochs": 2, "batches_per_epoch": 5},
-            "report": {"bootstrap_samples": 20},
-        }
-        self.workers = 2
-
-    def config(self) -> Path:
-        path = self.folder / f"{self.root.name}.cfg"
-        sections = [f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in values.items())
-                    for name, values in self.settings.items()]
-        shipped = (ROOT / "luigi.cfg").read_text()
-        path.write_text(shipped.replace("[paths]\nroot = data\n", "") + "\n".join(sections))
-        return path
-
-    def command(self, task="RunBenchmark", *words) -> list[str]:
-        videos = ["--videos", str(self.folder / "videos")] if task == "RunBenchmark" else []
-        return [sys.executable, "-m", "luigi", "--module", "tasks", task, "--dataset", "folder", *videos,
-                "--workers", str(self.workers), *words]
-
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "LUIGI_CONFIG_PATH": str(self.config()), "PYTHONPATH": str(ROOT)}
-
-    def luigi(self, task="RunBenchmark", *words) -> subprocess.CompletedProcess:
-        words = words or ("--feature-set", "c3d_vggish", "--seeds", "0")
-        return subprocess.run(self.command(task, *words), env=self.environment(), cwd=self.folder,
-                              capture_output=True, text=True, timeout=400, check=False)
-
-    def contents(self) -> dict[str, str]:
-        """-> artefact -> content id."""
-        return {str(path.relative_to(self.root)): h5.facts(path)["content_sha256"]
-                for path in self.root.glob("*/*/*.h5") if not path.name.startswith(".")}
-
-    def inodes(self) -> dict[str, int]:
-        return {str(path.relative_to(self.root)): path.stat().st_ino for path in self.root.glob("*/*/*.h5")}
-
-    def scores(self) -> list[dict[str, str]]:
-        path, = self.root.glob("report/folder/*/scores.csv")
-        return list(csv.DictReader(path.open()))
-
-
-def started(result: subprocess.CompletedProcess) -> list[str]:
-    """-> families of the tasks that ran, in order."""
-    return [line.split()[2] for line in result.stderr.splitlines() if " start " in line[8:16]]
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +106,8 @@ def test_one_worker_gives_the_same_to_the_bit(finished):
     other.workers = 1
     result = other.luigi()
     assert result.returncode == 0, result.stderr[-3000:]
-    assert other.contents() == {name: content for name, content in finished.contents().items() if name in other.contents()}
+    contents = other.contents()
+    assert contents == {name: content for name, content in finished.contents().items() if name in contents}
     assert other.scores() == finished.scores()[:1]
 
 
@@ -201,25 +129,8 @@ def test_an_added_video_redoes_one_shard(finished):
 def test_killed_at_random_moments_it_ends_the_same(finished):
     expected = finished.contents()
     disturbed = Run(finished.folder, "disturbed")
-    rng = random.Random(0)
-    command = disturbed.command("RunBenchmark", "--feature-set", "c3d_vggish", "--seeds", "0")
-    for kill in range(8):
-        process = subprocess.Popen(command, env=disturbed.environment(), cwd=disturbed.folder,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        try:
-            process.wait(timeout=rng.uniform(3, 14))
-        except subprocess.TimeoutExpired:
-            before = disturbed.inodes()
-            children = [int(p) for p in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-            if kill % 2 and children:
-                os.kill(rng.choice(children), signal.SIGKILL)
-                time.sleep(1)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            for path in disturbed.root.glob("*/*/*.h5"):
-                h5.facts(path)
-            assert before.keys() - disturbed.inodes().keys() <= {n for n in before if n.startswith("decoded")}
-    kept = {name: inode for name, inode in disturbed.inodes().items() if not name.startswith("decoded")}
+    assert disturb(disturbed, 8, random.Random(0)) >= 5
+    kept = disturbed.inodes()
     result = disturbed.luigi()
     assert result.returncode == 0, result.stderr[-3000:]
     after = disturbed.inodes()
@@ -239,10 +150,7 @@ def test_killed_at_random_moments_it_ends_the_same(finished):
     (("--extraction-threads", "0"), r"\[extraction\] threads: found 0, expected 1 or more"),
 ])
 def test_wrong_requests_are_one_clear_line(finished, words, message):
-    import re
-
-    result = subprocess.run([*finished.command(), *words], env=finished.environment(), cwd=finished.folder,
-                            capture_output=True, text=True, check=False)
+    result = finished.python(*finished.command("RunBenchmark", *WORDS, *words)[1:])
     assert result.returncode != 0
     assert re.search(message, result.stderr), result.stderr
     assert "Traceback" not in result.stderr
@@ -263,10 +171,8 @@ def test_a_class_with_too_few_videos_is_one_clear_line(finished, tmp_path):
 
 def test_status_plan_why_and_remove(finished):
     def command(*words):
-        done = subprocess.run(
-            [sys.executable, "-m", "tasks", *words, "--dataset", "folder", "--videos", str(finished.folder / "videos"),
-             "--feature-set", "c3d_vggish", "--seeds", "0"],
-            env=finished.environment(), cwd=ROOT, capture_output=True, text=True, check=False)
+        asked = [word for word in finished.words() if word not in ("RunBenchmark", "--workers", "2")]
+        done = finished.python("-m", "tasks", *words, *asked)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -282,10 +188,8 @@ def test_status_plan_why_and_remove(finished):
     assert finished.contents() == before
     finished.settings["training"]["epochs"] = 3
     try:
-        told = subprocess.run(
-            [sys.executable, "-m", "tasks", "why", "TrainStage1", "--dataset", "folder", "--folder-videos",
-             str(finished.folder / "videos"), "--feature-set", "c3d_vggish"],
-            env=finished.environment(), cwd=ROOT, capture_output=True, text=True, check=False).stdout
+        words = finished.words("TrainStage1", "--feature-set", "c3d_vggish")
+        told = finished.python("-m", "tasks", "why", *words).stdout
     finally:
         finished.settings["training"]["epochs"] = 2
     assert "epochs: found 2, now 3" in told, told
