@@ -62,7 +62,7 @@ def main() -> None:
     options.add_argument("--root", type=Path, default=Path("data"))
     options.add_argument("--seeds", default="0,1,2")
     chosen = options.parse_args()
-    print("| deviation | on | video features move | audio features move | " + " | ".join(f"Δ{c}" for c in COLUMNS) + " |")
+    print("| deviation | on | video features move | audio features move | ΔS | ΔU | ΔHM | ΔZSL |")
     print("|---|---|---|---|" + "---|" * len(COLUMNS))
     base: dict[tuple[str, str], dict[str, float]] = {}
     for name in chosen.names:
