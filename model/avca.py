@@ -92,7 +92,8 @@ class AVCA(EmbeddingModel):
             return phi
         tokens = torch.stack([phi["audio"], phi["visual"]], dim=2) + self.position  # (B, G, 2, 300)
         attended = self.cross_attention(tokens.flatten(0, 1)).view_as(tokens)
-        return {"audio": attended[:, :, 0], "visual": attended[:, :, 1]}
+        audio, visual = attended.unbind(2)
+        return {"audio": audio, "visual": visual}
 
     def to_project(self, phi: dict[str, Tensor]) -> dict[str, Tensor]:
         """-> what the projections get: phi plus phi after attention, which holds phi once more."""

@@ -33,10 +33,14 @@ class BatchNorm(nn.Module):
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.flat(x).view_as(x)
+
+    def flat(self, x: Tensor) -> Tensor:
+        """``forward`` with its output in two dimensions, which may be changed in place without a detour over a view."""
         if not self.training:
             return functional.batch_norm(
                 x.reshape(-1, self.features), self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            ).view_as(x)
+            )
         size, groups, features = x.shape
         # momentum 1 turns the two buffers into this batch's statistics
         mean, variance = x.new_zeros(2, groups * features)
@@ -45,7 +49,7 @@ class BatchNorm(nn.Module):
             training=True, momentum=1.0, eps=self.eps,
         )
         self.count(mean.view(groups, features), variance.view(groups, features))
-        return y.view(size, groups, features)
+        return y
 
     def observe(self, x: Tensor) -> None:
         """Count x into the running statistics and make no output."""
@@ -84,8 +88,9 @@ def keep_mask(x: Tensor, rate: float) -> Tensor:
     dropped = round(rate * MASK_STEPS)
     count = x.numel()
     bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(1 << 63), None).view(torch.int16)[:count]
-    keep = bits.view(x.shape) >= dropped - MASK_STEPS // 2
-    return keep.to(x.dtype).mul_(MASK_STEPS / (MASK_STEPS - dropped))
+    keep = torch.empty_like(x, requires_grad=False)
+    torch.ge(bits.view(x.shape), dropped - MASK_STEPS // 2, out=keep)  # 0 or 1, without a detour over booleans
+    return keep.mul_(MASK_STEPS / (MASK_STEPS - dropped))
 
 
 class OneLayer(nn.Module):
@@ -98,7 +103,12 @@ class OneLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(torch.relu(self.norm(self.linear(x))))
+        x = self.linear(x)
+        y = self.norm.flat(x)
+        if self.training and self.dropout.rate > 0 and x.device.type == "cpu":
+            # a mask that is never negative may come first: both in place, which a batch norm's gradient does not mind
+            return y.mul_(keep_mask(y, self.dropout.rate)).relu_().view_as(x)
+        return self.dropout(y.relu_()).view_as(x)
 
     def observe(self, x: Tensor) -> None:
         """What ``forward`` does to the running statistics, without its output."""
@@ -138,9 +148,10 @@ class TwoTokenAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (part.unflatten(-1, (self.heads, self.head_size)) for part in self.qkv(self.norm(x)).chunk(3, -1))
         # (N, 2, heads, head_size) each
-        advantage = (q * (k[:, :1] - k[:, 1:])).sum(-1, keepdim=True)  # (N, 2, heads, 1) of token 0 over token 1
+        (k_0, k_1), (v_0, v_1) = k.split(1, 1), v.split(1, 1)  # (N, 1, heads, head_size) each
+        advantage = (q * (k_0 - k_1)).sum(-1, keepdim=True)  # (N, 2, heads, 1) of token 0 over token 1
         first = torch.sigmoid(advantage * self.head_size**-0.5)
-        mixed = torch.addcmul(v[:, 1:], first, v[:, :1] - v[:, 1:])  # (N, 2, heads, head_size)
+        mixed = torch.addcmul(v_1, first, v_0 - v_1)  # (N, 2, heads, head_size)
         return self.dropout(self.out(mixed.flatten(-2)))
 
 
