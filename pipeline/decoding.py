@@ -253,7 +253,7 @@ def decode_shard(
             columns["id"].append(decoded.source.id)
             columns["status"].append("failed" if decoded.reason else "ok")
             columns["reason"].append(decoded.reason)
-            columns["detail"].append(decoded.detail)
+            columns["detail"].append(" ".join(decoded.detail.split()))
             columns["backend"].append(decoded.backend)
             progress.advance()
         for name, values in columns.items():
@@ -278,7 +278,7 @@ def shard_sources(acquired_path: Path, shard: int) -> list[Source]:
         failed = columns["status"][row] != "ok"
         sources.append(Source(
             str(columns["id"][row]), str(columns["path"][row]), float(columns["start_s"][row]),
-            float(columns["end_s"][row]), str(columns["reason"][row]) if failed else "",
+            float(columns["end_s"][row]), str(columns["reason"][row]) or "not_found" if failed else "",
             str(columns["detail"][row]) if failed else "",
         ))
     return sources

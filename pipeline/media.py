@@ -119,7 +119,7 @@ def open_media(path: Path) -> InputContainer:
     """-> PyAV container of an untrusted local file, to be used in ``with``. Raises VideoError (see ``sniff``)."""
     options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": CONTAINERS}
     try:
-        return av.open("file:" + str(path.absolute()), options=options, metadata_errors="replace")
+        return av.open("file:" + str(path.absolute()), container_options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise VideoError(*sniff(path, error)) from error
 
