@@ -1,4 +1,4 @@
-"""Readers of pictures and sound: three for the pictures, which agree; ffmpeg for the sound.
+"""Readers of pictures and sound: three for the pictures, which agree; for the sound ffmpeg, and PyAV where it dies.
 
 Frame i is the i-th in order of presentation. Its time comes from the container's timestamps, read without decoding;
 in AVI, whose timestamps are those of decoding, from the i-th of them. decord goes by index alone (its timestamps are
@@ -10,10 +10,11 @@ shapes are not applied and fields are not separated, as in the published code.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -233,9 +234,9 @@ def ffmpeg_frames(frames: Frames, wanted: np.ndarray) -> Iterator[tuple[int, np.
     node = node[str(frames.stream)].output("pipe:1", format="rawvideo", pix_fmt="rgb24", **every_frame())
     pending = set(wanted.tolist())
     size = frames.width * frames.height * 3
-    with piped(ffmpeg_command(node)) as pipe:
+    with piped(ffmpeg_command(node)) as process:
         for index in range(len(frames.ticks)):
-            data = pipe.read(size)
+            data = process.stdout.read(size)
             if len(data) < size:
                 raise VideoError("corrupt", f"ffmpeg: {index} of {len(frames.ticks)} frames can be decoded")
             if index in pending:
@@ -278,11 +279,11 @@ def check_size(frames: Frames, height: int, width: int) -> None:
 
 @contextlib.contextmanager
 def piped(command: list[str]) -> Iterator[Any]:
-    """Standard output of a command as a file; the command is gone afterwards, whatever happens."""
+    """A running command, whose standard output is to be read; it is gone afterwards, whatever happens."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
         try:
-            yield process.stdout
+            yield process
         finally:
             process.kill()
             process.stdout.close()  # type: ignore[union-attr]
@@ -305,25 +306,65 @@ def read_sound(
     start = 0 if np.isnan(cut_s[0]) else round(max(cut_s[0], 0.0) * rate)
     stop = round((MAX_SOUND_S if np.isnan(cut_s[1]) else cut_s[1]) * rate)
     raw = target.with_suffix(".raw") if own_rate else target
-    position = 0
-    with raw.open("wb") as file, piped(sound_command(path, facts, rate, channels, zero_s)) as pipe:
-        while position < stop:
-            data = pipe.read(SOUND_BLOCK * 2 * channels)
-            data = data[:len(data) // (2 * channels) * (2 * channels)]
-            if not data:
+    failures = []
+    for reader in (ffmpeg_sound, pyav_sound):
+        position = 0
+        try:
+            with raw.open("wb") as file, contextlib.closing(reader(path, facts, rate, channels, zero_s)) as blocks:
+                for block in blocks:
+                    part = block[max(start - position, 0):max(stop - position, 0)]
+                    position += len(block)
+                    file.write((part.mean(axis=1) / 32768.0 if own_rate else part[:, 0]).astype("<f4").tobytes())
+                    if position >= stop:
+                        break
+            if position:
                 break
-            block = np.frombuffer(data, "<i2").reshape(-1, channels)
-            part = block[max(start - position, 0):max(stop - position, 0)]
-            position += len(block)
-            mono = part.mean(axis=1) / 32768.0 if own_rate else part[:, 0]
-            file.write(mono.astype("<f4").tobytes())
-    if position == 0:
-        raise VideoError("corrupt", f"{path}: no sound could be decoded from its {facts.audio_codec} stream")
+            failures.append("no sample")
+        except VideoError as error:
+            failures.append(error.detail)
+    else:
+        raise VideoError("corrupt", f"{path}: its {facts.audio_codec} sound can't be decoded: {'; '.join(failures)}")
     samples = raw.stat().st_size // 4
     if own_rate:
         samples = resampled(raw, rate, plan.rate_hz, target)
         os.unlink(raw)
     return samples, min(position, stop) / rate
+
+
+def ffmpeg_sound(
+    path: Path, facts: MediaFacts, rate: int, channels: int, zero_s: float | None
+) -> Generator[np.ndarray, None, None]:
+    """Yield blocks (n, channels) int16 from the ffmpeg program. Raises VideoError if it dies."""
+    with piped(sound_command(path, facts, rate, channels, zero_s)) as process:
+        while data := process.stdout.read(SOUND_BLOCK * 2 * channels):
+            yield np.frombuffer(data[:len(data) // (2 * channels) * (2 * channels)], "<i2").reshape(-1, channels)
+        status = process.wait()
+        if status < 0:
+            raise VideoError("decoder_crashed", f"ffmpeg died of signal {-status}")
+
+
+def pyav_sound(
+    path: Path, facts: MediaFacts, rate: int, channels: int, zero_s: float | None
+) -> Generator[np.ndarray, None, None]:
+    """As ``ffmpeg_sound``, by PyAV and the same filters: for files that crash the ffmpeg program."""
+    try:
+        with open_media(path) as container:
+            stream: Any = container.streams[facts.audio_stream]
+            graph = av.filter.Graph()
+            layout = "mono" if channels == 1 else stream.codec_context.layout.name
+            steps = [("aformat", f"sample_fmts=s16:sample_rates={rate}:channel_layouts={layout}")]
+            if zero_s is not None:
+                steps[:0] = [("asetpts", f"PTS-({zero_s:.9f})/TB"), ("aresample", f"{rate}:async=1:first_pts=0")]
+            graph.link_nodes(
+                graph.add_abuffer(template=stream), *(graph.add(*step) for step in steps), graph.add("abuffersink")
+            ).configure()
+            for frame in itertools.chain(container.decode(stream), [None]):
+                graph.push(frame)
+                with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
+                    while True:
+                        yield graph.pull().to_ndarray().reshape(-1, channels)  # type: ignore[union-attr]
+    except DAMAGE as error:
+        raise VideoError("corrupt", f"pyav: {error}") from error
 
 
 def sound_command(path: Path, facts: MediaFacts, rate: int, channels: int, zero_s: float | None) -> list[str]:
