@@ -1,4 +1,4 @@
-"""Which extractors there are. A new one is one file and one line of ``EXTRACTORS`` (docs/adding_extractor.md).
+"""Which extractors there are. A new one is one file and one line of ``EXTRACTORS`` (docs/adding.md).
 
 Importing this module imports no torch: an extractor's module is loaded when its class is asked for.
 """

@@ -52,17 +52,17 @@ def settings_classes() -> dict[str, type]:
     from extractors.settings import ExtractionSettings, WeightsSettings
     from model.settings import TrainingSettings
     from pipeline.acquire import AcquireSettings
-    from pipeline.datasets.folder import FolderSettings
+    from pipeline.datasets import DATASETS
     from pipeline.decoding import DecodingSettings
-    from pipeline.demo import DemoSettings
     from pipeline.labels import LabelSettings
     from pipeline.report import ReportSettings
     from pipeline.splits import SplitSettings
 
     return {
-        "paths": PathSettings, "demo": DemoSettings, "folder": FolderSettings, "acquire": AcquireSettings,
-        "decoding": DecodingSettings, "weights": WeightsSettings, "extraction": ExtractionSettings,
-        "labels": LabelSettings, "split": SplitSettings, "training": TrainingSettings, "report": ReportSettings,
+        "paths": PathSettings, **{name: dataset.settings for name, dataset in DATASETS.items()},
+        "acquire": AcquireSettings, "decoding": DecodingSettings, "weights": WeightsSettings,
+        "extraction": ExtractionSettings, "labels": LabelSettings, "split": SplitSettings,
+        "training": TrainingSettings, "report": ReportSettings,
     }
 
 
@@ -109,8 +109,8 @@ def content(values: Any) -> dict[str, Any]:
 
 
 def dataset_settings(dataset: str) -> Any:
-    """-> the settings of a dataset that has any (demo, folder), else None."""
-    return settings(dataset) if dataset in settings_classes() else None
+    """-> the settings of a dataset: the section of its name."""
+    return settings(dataset)
 
 
 _checked: set[int] = set()

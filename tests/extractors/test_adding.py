@@ -1,4 +1,4 @@
-"""The example of docs/adding_extractor.md, run as it stands there."""
+"""The example of docs/adding.md, run as it stands there."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from extractors.settings import ExtractionSettings, WeightsSettings
 from pipeline import h5, schemas
 from pipeline.errors import WeightsError
 
-DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "adding_extractor.md"
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "adding.md"
 
 
 @pytest.fixture
 def example(monkeypatch):
     """The document's module and its registry lines."""
-    module_text, lines = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    chapter = re.search(r"\n## An extractor\n(.*?)(\n## |$)", DOCUMENT.read_text(), re.DOTALL)[1]
+    module_text, lines = re.findall(r"```python\n(.*?)```", chapter, re.DOTALL)
     module = types.ModuleType("extractors.colour")
     exec(compile(module_text, str(DOCUMENT), "exec"), module.__dict__)
     monkeypatch.setitem(sys.modules, "extractors.colour", module)
