@@ -27,7 +27,7 @@ import numpy as np
 
 from pipeline.errors import PipelineError, SettingsError
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 WIDTH, HEIGHT = 160, 120
 FPS = 25
 FRAMES = 30
