@@ -332,6 +332,9 @@ class Run:
             return 0
         self.trainer.model.load_state_dict(kept["model"])
         self.trainer.optimiser.load_state_dict(kept["optimiser"])
+        for group in self.trainer.optimiser.param_groups:
+            if isinstance(group["lr"], Tensor):  # comes from the file on the CPU; a graph reads it on the device
+                group["lr"] = group["lr"].to(self.device)
         self.plateau = Plateau(**kept["plateau"])
         self.history = History(**{**kept["history"], "terms": tuple(kept["history"]["terms"])})
         self.chosen_epoch, self.best = kept["chosen_epoch"], kept["best"]
