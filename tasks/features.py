@@ -125,6 +125,13 @@ class DecodeVideos(ShardTask):
             "decoders": media.decoder_versions(),
         }
 
+    def current(self, memo: dict[str, bool]) -> bool:
+        """A shard that is not kept is needed only until the features made from it are there."""
+        if super().current(memo):
+            return True
+        reader = ExtractFeatures(**self.shared(), shard=self.shard)
+        return not config.settings("decoding").keep and reader.current(memo)
+
     def build(self, output: Output) -> None:
         plans = registry.plans(self.feature_set, self.published, self.dataset)
         pair, settings = (plans["video"], plans["audio"]), config.settings("decoding")

@@ -19,7 +19,6 @@ from pipeline.errors import ArtefactError, PipelineError, SettingsError
 from pipeline.progress import duration
 from tasks import config
 from tasks.base import ArtefactTask, lock_path
-from tasks.features import DecodeVideos, ExtractFeatures
 from tasks.results import RunBenchmark
 
 STATES = ("done", "to do", "running", "failed")
@@ -43,9 +42,7 @@ def graph(root: ArtefactTask) -> list[ArtefactTask]:
 
 
 def state(task: ArtefactTask, memo: dict[str, bool]) -> str:
-    """-> one of STATES. A decoded shard that is gone is done if the features made from it are."""
-    if isinstance(task, DecodeVideos) and ExtractFeatures(**task.shared(), shard=task.shard).current(memo):
-        return "done"
+    """-> one of STATES."""
     if task.current(memo):
         return "done"
     if locked(task.path()):

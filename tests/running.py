@@ -92,9 +92,19 @@ class Run:
     def artefacts(self) -> list[Path]:
         return [path for path in self.root.glob("*/*/*.h5") if not path.name.startswith(".")]
 
-    def scores(self) -> list[dict[str, str]]:
-        (path,) = self.root.glob("report/folder/*/scores.csv")
-        return list(csv.DictReader(path.open()))
+
+
+def report_of(result: subprocess.CompletedProcess) -> Path:
+    """-> the folder of the report that a run ended with."""
+    assert result.returncode == 0, result.stderr[-5000:]
+    last = result.stdout.strip().splitlines()[-1]
+    assert last.startswith("Report: "), result.stdout
+    return Path(last.removeprefix("Report: ")).parent
+
+
+def scores(result: subprocess.CompletedProcess) -> list[dict[str, str]]:
+    """-> rows of the scores.csv of that report."""
+    return list(csv.DictReader((report_of(result) / "scores.csv").open()))
 
 
 def started(result: subprocess.CompletedProcess) -> list[str]:

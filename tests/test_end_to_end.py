@@ -7,12 +7,11 @@ import random
 import re
 import shutil
 import time
-from pathlib import Path
 
 import pytest
 
 from pipeline import h5
-from tests.running import CLASSES, WORDS, Run, disturb, make_folder, started
+from tests.running import CLASSES, WORDS, Run, disturb, make_folder, report_of, scores, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("run")]
 
@@ -35,12 +34,8 @@ def finished(tmp_path_factory) -> Run:
 
 
 def test_it_ends_with_the_report(finished):
-    last = finished.result.stdout.strip().splitlines()[-1]
-    assert last.startswith("Report: ")
-    page = Path(last.removeprefix("Report: "))
-    assert page.is_file()
-    assert "generated weights" in page.read_text()
-    row, = finished.scores()
+    assert "generated weights" in (report_of(finished.result) / "index.html").read_text()
+    (row,) = scores(finished.result)
     assert (row["dataset"], row["feature_set"], row["method"], row["seed"]) == ("folder", "c3d_vggish", "avca", "0")
     assert row["weights"] == "generated"
     for name in ("S", "U", "HM", "ZSL"):
@@ -48,8 +43,7 @@ def test_it_ends_with_the_report(finished):
 
 
 def test_bad_videos_are_counted_with_their_reasons(finished):
-    path, = finished.root.glob("report/folder/*/failures.csv")
-    text = path.read_text()
+    text = (report_of(finished.result) / "failures.csv").read_text()
     for name, reason in (("empty", "empty"), ("page", "not_media")):
         assert f"{name}" in text and reason in text, text
     assert "cut" in text
@@ -72,7 +66,7 @@ def test_a_second_run_does_nothing(finished):
 
 def test_a_deleted_artefact_is_rebuilt_alone(finished):
     before = finished.contents()
-    path, = finished.root.glob("split/folder/*.h5")
+    (path,) = finished.root.glob("split/folder/*.h5")
     path.unlink()
     result = finished.luigi()
     assert started(result) == ["CurateSplit"], result.stderr
@@ -108,7 +102,7 @@ def test_one_worker_gives_the_same_to_the_bit(finished):
     assert result.returncode == 0, result.stderr[-3000:]
     contents = other.contents()
     assert contents == {name: content for name, content in finished.contents().items() if name in contents}
-    assert other.scores() == finished.scores()[:1]
+    assert scores(result) == scores(finished.result)
 
 
 def test_an_added_video_redoes_one_shard(finished):
@@ -137,7 +131,7 @@ def test_killed_at_random_moments_it_ends_the_same(finished):
     assert {name: after[name] for name in kept} == kept, "finished work is not repeated"
     contents = disturbed.contents()
     assert contents == {name: expected[name] for name in contents}
-    assert disturbed.scores() == finished.scores()[:1]
+    assert scores(result) == scores(finished.result)
 
 
 @pytest.mark.parametrize("words, message", [
