@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -18,12 +17,11 @@ GRADIENT_TOLERANCE = 1e-7
 EMBEDDING_SIZE = 300
 
 
-def compare_file(path: Path, directory: Path) -> list[Group]:
-    """Compare one ``fvaegan.npz``; its folder's name is the set, ``directory`` holds ``recipe.py``.
+def compare_file(path: Path, recipe: ModuleType) -> list[Group]:
+    """Compare one ``fvaegan.npz``; its folder's name is the set, ``recipe`` defines inputs and initial weights.
 
     -> groups forward, loss, gradient, params. Deviations are relative to the largest entry of each array.
     """
-    recipe = load_recipe(Path(directory) / "recipe.py")
     with np.load(path) as file:
         golden = {name: file[name] for name in file.files}
     ours = compute(recipe, Path(path).parent.name)
@@ -47,16 +45,6 @@ def compare_file(path: Path, directory: Path) -> list[Group]:
 def group_name(key: str) -> str:
     part = key.split("/")[1] if "/" in key else "forward"
     return "gradient" if part.startswith("grad") else part
-
-
-def load_recipe(path: Path) -> ModuleType:
-    """Import the recipe that defines inputs and initial weights."""
-    spec = importlib.util.spec_from_file_location("fvaegan_recipe", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise FileNotFoundError(f"{path}: no such recipe; expected it beside the folders set_*")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def compute(recipe: ModuleType, name: str) -> dict[str, np.ndarray]:

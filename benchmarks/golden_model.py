@@ -48,7 +48,7 @@ def compare(directory: Path) -> list[Group]:
     try:
         for path in files(directory):
             if path.name == "fvaegan.npz":
-                groups += golden_fvaegan.compare_file(path, directory)
+                groups += golden_fvaegan.compare_file(path, recipe)
             elif path.name in STEP_FILES:
                 groups += golden_steps.compare_file(path, recipe)
             else:
@@ -59,9 +59,10 @@ def compare(directory: Path) -> list[Group]:
 
 
 def load_recipe(path: Path) -> ModuleType:
-    """Import the recipe that defines inputs and initial weights."""
+    """Import the recipe that defines inputs and initial weights. Raises FileNotFoundError."""
     spec = importlib.util.spec_from_file_location(f"recipe_of_{path.parent.name}", path)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(f"{path}: no such recipe; expected it beside the folders set_*")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

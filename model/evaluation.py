@@ -65,9 +65,10 @@ def evaluate(
     """Score stage 2's model on the test videos with stage 1's calibration and write schemas.SCORES.
 
     Attributes: ``empty_classes`` (names of classes without test videos, left out of the means), ``parameters``,
-    ``chosen_epoch``. Raises MetricError for an empty class if ``spec.strict``, ArtefactError for stages of another
-    training.
+    ``gflops`` (see model.complexity; None for f-VAEGAN), ``chosen_epoch``. Raises MetricError for an empty class if
+    ``spec.strict``, ArtefactError for stages of another training.
     """
+    from model.complexity import forward_gflops
     from model.stages import check_same_training, read_state
 
     benchmark = read_benchmark(benchmark_path, spec.feature_set)
@@ -77,6 +78,10 @@ def evaluate(
     with h5.read(stage2_path, schemas.STAGE2) as file:
         check_same_training(stage2_path, file.attributes, spec)
         facts = {name: file.attributes[name] for name in ("chosen_epoch", "parameters")}
+    facts["gflops"] = forward_gflops(
+        spec, published, benchmark.audio.shape[1], benchmark.video.shape[1],
+        len(benchmark.classes("train", "val_unseen")),
+    )
     result = evaluate_state(benchmark, spec, published, read_state(stage2_path, schemas.STAGE2), calibrations)
     write_scores(output, benchmark, spec, result, facts)
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from model import registry
+from model.complexity import parameter_count
 from model.embedding import EmbeddingMethod, EmbeddingModel
 from model.protocol import (
     Benchmark,
@@ -167,11 +168,3 @@ def read_state(path: Path, schema: h5.Schema) -> State:
         str(name): values[offsets[i] : offsets[i + 1]].reshape(json.loads(str(shapes[i])))
         for i, name in enumerate(names)
     }
-
-
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-
-
-def parameter_count(state: State) -> int:
-    """-> numbers in the parameters, running statistics left out (B.4)."""
-    return int(sum(np.asarray(value).size for name, value in state.items() if name.split(".")[-1] not in BUFFERS))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import golden_fvaegan
+from benchmarks import golden_fvaegan, golden_model
 from model import metrics
 from model.baselines import fvaegan_classifier
 from model.baselines import fvaegan_networks as parts
@@ -20,7 +20,7 @@ from model.registry import specification
 from model.training import TrainingError
 from pipeline.errors import ArtefactError, SettingsError
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "fvaegan"
+GOLDEN = Path(__file__).parents[1] / "golden" / "trajectory"
 SMALL = FvaeganSettings(
     batch_size=16, latent_size=8, encoder_size=12, generator_size=16, critic_size=16,
     synthetic_per_class=20, classifier_epochs=4, classifier_batch_size=32,
@@ -57,7 +57,8 @@ def trainer(published=frozenset(), settings=SMALL, seed=3):
 
 
 def test_two_updates_agree_with_the_golden_numbers():
-    groups = golden_fvaegan.compare_file(GOLDEN / "set_a" / "fvaegan.npz", GOLDEN)
+    recipe = golden_model.load_recipe(GOLDEN / "recipe.py")
+    groups = golden_fvaegan.compare_file(GOLDEN / "set_a" / "fvaegan.npz", recipe)
     assert {group.name for group in groups} == {f"fvaegan {name}" for name in ("forward", "loss", "gradient", "params")}
     for group in groups:
         assert group.compared >= 10 and not group.ignored
@@ -68,14 +69,15 @@ def test_two_updates_agree_with_the_golden_numbers():
 def test_all_golden_files_of_the_reference_material_agree(reference_data):
     files = sorted((reference_data / "goldens" / "trajectory").glob("set_*/fvaegan.npz"))
     assert files
+    recipe = golden_model.load_recipe(reference_data / "goldens" / "trajectory" / "recipe.py")
     for path in files:
-        for group in golden_fvaegan.compare_file(path, path.parents[1]):
+        for group in golden_fvaegan.compare_file(path, recipe):
             assert group.deviation < group.tolerance and not group.ignored, (path, group)
 
 
 def test_a_golden_folder_without_its_recipe_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"recipe.py: no such recipe"):
-        golden_fvaegan.load_recipe(tmp_path / "recipe.py")
+        golden_model.load_recipe(tmp_path / "recipe.py")
 
 
 def test_parameter_count_is_the_released_one():

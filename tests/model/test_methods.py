@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from model import evaluation, registry, stages
+from model.complexity import forward_gflops, parameter_count
 from model.embedding import EmbeddingModel, Sizes
 from model.metrics import BETAS, MetricError
 from pipeline import h5, schemas
@@ -46,6 +47,7 @@ def test_from_benchmark_to_scores(method, published, tmp_path):
             assert file.attributes["epochs"] == first["chosen_epoch"] + 1
         assert file.attributes["parameters"] == first["parameters"] or method == "fvaegan"
     with h5.read(path, schemas.SCORES) as file:
+        assert (file.attributes["gflops"] is None) == (method == "fvaegan")
         assert tuple(file["output"]) == stages.create(spec, published).outputs
         for name in ("seen", "unseen", "harmonic_mean", "zero_shot"):
             assert ((file[name] >= 0) & (file[name] <= 100)).all()
@@ -106,6 +108,27 @@ def test_parameter_counts_of_the_released_models(method, count):
     assert parameters(method) == count
     if method == "avca":
         assert parameters(method, 128, 4096) == 3_331_508
+
+
+@pytest.mark.parametrize("method, gflops, elsewhere", [
+    ("avca", 2.341, 512 * 3 * 4 * 100 * 2),  # products of queries with keys, of weights with values: no matrices here
+    ("avgzslnet", 1.379, 0),
+    ("ale", 0.321, 256 * 1024 * 300), ("sje", 0.321, 256 * 1024 * 300), ("devise", 0.321, 256 * 1024 * 300),
+    ("apn", 0.327, 0),
+    ("cjme", 1.320, -42 * (300 * 300 + 300 * 64) - 2 * 256 * 64 * 42),  # the classes, and the loss
+])
+def test_gflops_of_the_released_models(method, gflops, elsewhere):
+    """``elsewhere``: multiplications that the released forward pass has and this does not."""
+    found = forward_gflops(registry.specification(method, "ucf", "selavi", 0), ALL, 512, 512, 42)
+    assert found is not None
+    assert found + 2 * elsewhere / 1e9 == pytest.approx(gflops, abs=6e-4)
+
+
+def test_a_method_that_is_no_embedding_has_no_gflops_and_its_class_ids_are_no_parameters():
+    assert forward_gflops(registry.specification("fvaegan", "ucf", "selavi", 0), ALL, 512, 512, 42) is None
+    state = {"G.fc1.weight": np.zeros((3, 4)), "generalised.classes": np.arange(5), "zero_shot.classes": np.arange(2),
+             "norm.running_mean": np.zeros(3), "generalised.bias": np.zeros(5)}
+    assert parameter_count(state) == 17
 
 
 def test_the_released_optimiser_does_not_get_the_positional_offset():

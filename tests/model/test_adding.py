@@ -1,4 +1,4 @@
-"""The example of docs/adding_method.md is a method like the others."""
+"""The example of docs/adding.md's chapter on methods is a method like the others."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from model import registry
 from model.stages import create, fit, stage_1
 from tests.model import tiny
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "adding_method.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "adding.md"
 
 
 def test_the_example_trains_and_scores(tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    chapter = re.search(r"\n## A method\n(.*?)(\n## |$)", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)[1]
+    (code,) = re.findall(r"```python\n(.*?)```", chapter, re.DOTALL)
     (tmp_path / "two_lines_example.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(registry.METHODS, "two_lines", "two_lines_example:TwoLines")
