@@ -57,8 +57,8 @@ def test_a_machine_that_dies_is_replaced_and_the_result_is_the_same(tmp_path, sc
     assert first.poll() is None and second.poll() is None, (tmp_path / "shared.out").read_text()[-3000:]
     kill(first, random.Random(0), child_first=False)
     late = shared.start(*command)
-    assert second.wait(timeout=400) == 0, (tmp_path / "shared.out").read_text()[-3000:]
-    assert late.wait(timeout=60) == 0, (tmp_path / "shared.out").read_text()[-3000:]
+    assert second.wait(timeout=900) == 0, (tmp_path / "shared.out").read_text()[-3000:]
+    assert late.wait(timeout=300) == 0, (tmp_path / "shared.out").read_text()[-3000:]
 
     contents = shared.contents()
     assert contents == alone.contents()
