@@ -119,9 +119,11 @@ def test_parameter_counts_of_the_released_models(method, count):
 ])
 def test_gflops_of_the_released_models(method, gflops, elsewhere):
     """``elsewhere``: multiplications that the released forward pass has and this does not."""
+    before = torch.get_rng_state()
     found = forward_gflops(registry.specification(method, "ucf", "selavi", 0), ALL, 512, 512, 42)
     assert found is not None
     assert found + 2 * elsewhere / 1e9 == pytest.approx(gflops, abs=6e-4)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_method_that_is_no_embedding_has_no_gflops_and_its_class_ids_are_no_parameters():
