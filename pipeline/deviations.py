@@ -34,7 +34,9 @@ DEVIATIONS: dict[str, Deviation] = {
     "audio_start": Deviation(
         "decode", "container start offsets ignored", "audio and video on one clock, gaps filled with silence"
     ),
-    "edit_lists": Deviation("decode", "raw timestamps, edit lists ignored", "edit lists respected"),
+    "edit_lists": Deviation(
+        "decode", "raw timestamps: a late start shifts SeLaVi's windows", "time counts from the first shown frame"
+    ),
     "selavi_windows": Deviation(
         "decode", "int(duration) - 1 windows at the published starts", "one window per full second of the whole video",
         subject="selavi",
