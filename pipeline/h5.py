@@ -189,6 +189,11 @@ class Output:
             ) as file:
                 writer = Writer(file, self.schema)
                 yield writer
+                if clash := sorted(set(self.attributes) & set(writer.attributes)):
+                    raise ArtefactError(
+                        f"{self.path}: attribute {', '.join(clash)} is set by the task and by its stage, expected one "
+                        "of them: rename the stage's"
+                    )
                 facts = {**self.attributes, **writer.attributes}
                 facts["schema"], facts["schema_version"] = self.schema.name, self.schema.version
                 facts["seconds"] = round(time.monotonic() - self.started, 3)
@@ -209,12 +214,14 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:  # HDF5 raises either, with the number in its text
-        numbers = [getattr(error, "errno", None) or 0, *map(int, re.findall(r"errno = (\d+)", str(error)))]
+        told = re.findall(r"(?:errno = |\[Errno )(\d+)", str(error))  # HDF5's way, and a child process's traceback
+        numbers = [getattr(error, "errno", None) or 0, *map(int, told)]
         found = next((number for number in numbers if number in STORAGE_ERRORS), None)
         if found is None:
             raise
+        where = getattr(error, "filename", None) or path
         raise ArtefactError(
-            f"{path}: could not be written: {os.strerror(found).lower()}; expected room and the right to write there: "
+            f"{where}: could not be written: {os.strerror(found).lower()}; expected room and the right to write there: "
             "free some, or set [paths] root"
         ) from error
 

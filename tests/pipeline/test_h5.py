@@ -180,3 +180,16 @@ def test_other_errors_pass_unchanged(tmp_path):
         open(tmp_path / "none").close()
     with pytest.raises(ArtefactError, match="no space left on device.*set .paths. root"), h5.storage_errors(tmp_path):
         raise OSError(28, "No space left on device")
+    child = "in a decoding process:\nOSError: [Errno 28] No space left on device"
+    with pytest.raises(ArtefactError, match="no space left on device"), h5.storage_errors(tmp_path):
+        raise RuntimeError(child)
+    with pytest.raises(ArtefactError, match="^table.csv: could not be written"), h5.storage_errors(tmp_path):
+        raise OSError(28, "No space left on device", "table.csv")
+
+
+def test_a_stage_does_not_overwrite_what_the_task_says(tmp_path):
+    output = h5.Output(tmp_path / "a.h5", SCHEMA, {"digest": "1"})
+    clash = pytest.raises(ArtefactError, match="attribute digest is set by the task and by its stage")
+    with clash, output.create() as file:
+        file.attributes["digest"] = "2"
+    assert list(tmp_path.iterdir()) == []
