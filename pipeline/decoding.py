@@ -23,7 +23,7 @@ import numpy as np
 from pipeline import h5, schemas
 from pipeline.decode_pool import Call, Job, run
 from pipeline.decoders import BACKENDS, Frames, cut, read_frames, read_sound, read_timeline
-from pipeline.errors import SettingsError, VideoError
+from pipeline.errors import PipelineError, SettingsError, VideoError
 from pipeline.media import MAX_PIXELS, MediaFacts, probe
 from pipeline.progress import Progress
 from pipeline.windows import FrameClips, FramePlan, SoundClips, SoundPlan, plans_of
@@ -234,10 +234,11 @@ def decode_shard(
 
     ``feature_set_plans``: (frame plan, sound plan), by name or as objects. Rows stand in the snapshot's order.
     Failed videos have a reason and no clips. Memory is bounded whatever the length of the videos; raw clips of the
-    videos in work lie in a hidden folder beside the output.
+    videos in work lie in a hidden folder beside the output. Raises PipelineError where a file is not there any more.
     """
     plans = plans_of(*feature_set_plans)
     sources = shard_sources(acquired_path, shard)
+    check_present(sources)
     columns: dict[str, list] = {name: [] for name in ("id", "status", "reason", "detail", "backend")}
     clips = {"video": ClipColumns(), "audio": ClipColumns()}
     with scratch_beside(output.path) as scratch, output.create() as file, Progress(label, len(sources)) as progress:
@@ -282,6 +283,17 @@ def shard_sources(acquired_path: Path, shard: int) -> list[Source]:
             str(columns["detail"][row]) if failed else "",
         ))
     return sources
+
+
+def check_present(sources: list[Source]) -> None:
+    """Raise PipelineError if a file is gone since it was acquired: a disk that is away is no property of its videos."""
+    gone = [source.path for source in sources if not source.reason and not Path(source.path).exists()]
+    if gone:
+        raise PipelineError(
+            f"{gone[0]}: found no file where AcquireVideos saw one ({len(gone)} of {len(sources)} of this shard are "
+            "gone), expected it there: put it back or mount its disk; if it is gone for good, run "
+            "'python -m tasks remove AcquireVideos' and give the command again"
+        )
 
 
 class ClipColumns:

@@ -14,7 +14,7 @@ import pytest
 from pipeline import h5, schemas
 from pipeline.decode_pool import Call, Child, guarded, run
 from pipeline.decoding import DecodingSettings, decode_shard, plausible_s, summary
-from pipeline.errors import REASONS, VideoError
+from pipeline.errors import REASONS, PipelineError, VideoError
 from pipeline.media import probe
 from tests.synthetic import make_acquired, make_video, run_ffmpeg
 
@@ -158,7 +158,6 @@ def damaged(folder: Path) -> dict[str, tuple[Path, set[str]]]:
     (folder / "page.mp4").write_text("<html>sorry</html>" * 30)
     made["page.mp4"] = (folder / "page.mp4", {"not_media"})
     made["short.mp4"] = (make_video(folder / "short.mp4", 0.6), {"too_short"})
-    made["none.mp4"] = (folder / "none.mp4", {"not_found"})
     return made
 
 
@@ -175,7 +174,21 @@ def test_damaged_files_get_reasons_and_cost_no_one_else(tmp_path):
     for (name, (_, fitting)), reason, detail in zip(files.items(), reasons[1:-1], details[1:-1], strict=True):
         assert reason in fitting, (name, reason, detail)
         assert detail and ".clips" not in detail, "the message names the file, not a scratch path"
-    assert str(tmp_path / "none.mp4") in details[-2]
+
+
+def test_a_file_that_is_gone_since_it_was_acquired_stops_the_shard(tmp_path):
+    paths = [make_video(tmp_path / "plain.mp4", 1.2), tmp_path / "none.mp4"]
+    output = h5.Output(tmp_path / "decoded.h5", schemas.DECODED)
+    plans = ("selavi_frames", "selavi_audio")
+    acquired = make_acquired(tmp_path / "acquired.h5", paths)
+    message = r"none.mp4: found no file where AcquireVideos saw one \(1 of 2 .* remove AcquireVideos'"
+    with pytest.raises(PipelineError, match=message):
+        decode_shard(acquired, 0, plans, DecodingSettings(), frozenset(), output)
+    assert not output.path.exists()
+    columns = {"status": ["ok", "failed"], "reason": ["", "not_found"]}
+    decode_shard(make_acquired(acquired, paths, **columns), 0, plans, DecodingSettings(), frozenset(), output)
+    with h5.read(output.path, schemas.DECODED) as file:
+        assert file["reason"].tolist() == ["", "not_found"]
 
 
 def test_the_next_backend_takes_over(tmp_path, monkeypatch):
