@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ SPLIT_FOLDERS = {"selavi": "main_split", "c3d_vggish": "cls_split"}
 SPLITS = {"train": "stage_1_train", "val_seen": "stage_1_val_seen", "val_unseen": "stage_1_val_unseen",
           "test_seen": "stage_2_test_seen", "test_unseen": "stage_2_test_unseen"}
 RETRAIN_SPLIT, RETRAIN_SUBSETS = "stage_2_train", ("train", "val_seen", "val_unseen")
+# In an exported folder: the content id of the benchmark that it was made from.
+MADE_FROM = "benchmark_sha256.txt"
 ROLE_OF = {"train": "train", "val_unseen": "val_unseen", "test_unseen": "test_unseen"}
 
 
@@ -238,12 +242,16 @@ def export_features(benchmark_path: Path, folder: Path, feature_set: str, datase
 
     The text dictionary and its ``manual`` names are the class names: sorted alike, so that the released loader, which
     pairs both by position, gives every class the very vector that the benchmark has for it, whatever its label order.
-    The label texts stand in a further column. Raises ArtefactError if ``folder`` already has such features.
+    The label texts stand in a further column, the content id of the benchmark in the file ``MADE_FROM``. The features
+    appear all at once, last. Raises ArtefactError if ``folder`` already has such features.
     """
-    base = feature_folder(folder, feature_set)
-    if base.exists():
-        raise ArtefactError(f"{base}: found features there, expected an empty place; give another folder")
+    final = feature_folder(folder, feature_set)
+    if final.exists():
+        raise ArtefactError(f"{final}: found features there, expected an empty place; give another folder")
+    base = final.with_name(f".{final.name}.partial")
+    shutil.rmtree(base, ignore_errors=True)
     with h5.read(benchmark_path, schemas.BENCHMARK) as file:
+        content = file.attributes["content_sha256"]
         names, texts, roles, vectors = (file[f"class_{name}"] for name in ("name", "text", "role", "vector"))
         ids, index, subset, audio, video = (file[name] for name in ("id", "class_index", "subset", "audio", "video"))
     strange = [name for name in names.tolist() if "/" in name or name in (".", "..", "")]
@@ -259,6 +267,8 @@ def export_features(benchmark_path: Path, folder: Path, feature_set: str, datase
     table = {str(name): vector for name, vector in zip(names, vectors, strict=True)}
     np.save(base / "text" / text_name, np.array(table, dtype=object), allow_pickle=True)
     write_classes(Path(folder) / "class-split", feature_set, dataset, names.tolist(), texts.tolist(), roles.tolist())
+    (base / MADE_FROM).write_text(content)
+    os.replace(base, final)
 
 
 def by_class(index: np.ndarray, chosen: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

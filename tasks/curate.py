@@ -137,11 +137,16 @@ class ExportFeatures(FeatureTask):
     def inputs(self) -> dict[str, ArtefactTask]:
         return {"benchmark": benchmark_task(self)}
 
-    def output(self):
-        return luigi.LocalTarget(str(published_layout.feature_folder(Path(self.to), self.feature_set)))
+    def path(self) -> Path:
+        return published_layout.feature_folder(Path(self.to), self.feature_set) / published_layout.MADE_FROM
 
-    def complete(self) -> bool:
-        return self.output().exists()
+    def output(self):
+        return luigi.LocalTarget(str(self.path()))
+
+    def current(self, memo: dict[str, bool]) -> bool:
+        """-> whether the folder holds what the benchmark is now; one that holds something else is not overwritten."""
+        above = self.inputs()["benchmark"]
+        return above.current(memo) and self.path().is_file() and self.path().read_text() == above.content_id()
 
     def run(self) -> None:
         published_layout.export_features(self.input_path("benchmark"), Path(self.to), self.feature_set, self.dataset)

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline import h5, schemas
+from pipeline import h5, published_layout, schemas
 from pipeline.errors import ArtefactError, SettingsError
 from pipeline.published_layout import export_features, import_features, read_texts
 from tests.model import tiny
@@ -176,6 +176,22 @@ def test_features_are_not_written_over(layout, tmp_path):
         export_features(tmp_path / "b.h5", layout, "selavi", "ucf")
     with pytest.raises(SettingsError, match=r"feature set 'other': the published layout has no folder for it; known:"):
         export_features(tmp_path / "b.h5", layout, "other", "ucf")
+
+
+def test_an_export_appears_whole_and_says_what_it_was_made_from(tmp_path, monkeypatch):
+    tiny.write(tmp_path / "b.h5", tiny.benchmark())
+    place = tmp_path / "out" / "features" / "main_features"
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(published_layout, "write_classes", full)
+        export_features(tmp_path / "b.h5", tmp_path / "out", "selavi", "demo")
+    assert not place.exists()
+    export_features(tmp_path / "b.h5", tmp_path / "out", "selavi", "demo")
+    assert (place / published_layout.MADE_FROM).read_text() == h5.facts(tmp_path / "b.h5")["content_sha256"]
+    assert [path.name for path in place.parent.iterdir()] == ["main_features"]
 
 
 def test_class_names_that_are_no_file_names(tmp_path):
