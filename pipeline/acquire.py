@@ -26,7 +26,7 @@ from pipeline.datasets import Dataset, Video, dataset_named
 from pipeline.errors import SettingsError, VideoError
 from pipeline.fetching import FetchSettings
 from pipeline.h5 import Output, read
-from pipeline.ledger import Ledger, Row, tried
+from pipeline.ledger import Ledger, Row, tried, usable
 from pipeline.progress import Progress
 from pipeline.tables import read_table, write_table
 
@@ -144,7 +144,7 @@ def read_manifest(path: Path) -> tuple[list[Video], np.ndarray, int]:
 
 
 def fingerprint(dataset: str, settings: AcquireSettings, store: Path) -> str:
-    """-> text that changes whenever another run could find or fetch more than the last one did.
+    """-> text that changes whenever another run could find or fetch more than the last one did, or not be content.
 
     ``store``: folder of the acquired artefact. It is the same before and after a run that did what there was to do.
     """
@@ -155,7 +155,24 @@ def fingerprint(dataset: str, settings: AcquireSettings, store: Path) -> str:
             state = f"{facts.st_size} {facts.st_mtime_ns}" if facts else "gone"
             digest.update(os.fsencode(path) + f"\0{state}\n".encode())
     rounds, rows = tried(store / "ledger.sqlite")
-    return f"{digest.hexdigest()} {rounds + retries_due(rows, settings)}"
+    terms = f"{settings.max_failed_share} {settings.download}"
+    return f"{digest.hexdigest()} {rounds + retries_due(rows, settings)} {terms}"
+
+
+def outstanding(dataset: str, settings: AcquireSettings, store: Path) -> tuple[int, float]:
+    """-> (videos that a run would look for and, where it may, fetch, bytes of them); 0 bytes if not known.
+
+    From the ledger, once there is one; the size from the videos that are here, or the one the publisher states.
+    """
+    declared = dataset_named(dataset)
+    if not settings.download or all(source.kind == "page" for source in declared.sources):
+        return 0, 0.0
+    here, mean_bytes = usable(store / "ledger.sqlite")
+    _, rows = tried(store / "ledger.sqlite")
+    total = declared.count_videos(declared.chosen(None))
+    waiting = max(total - here - sum(not due(row, settings) for row in rows), 0)
+    published = sum(source.bytes for source in declared.sources if source.kind == "archive")
+    return waiting, (waiting * mean_bytes if here else published)
 
 
 def retries_due(rows: Iterable[Row], settings: AcquireSettings) -> bool:

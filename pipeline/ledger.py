@@ -11,7 +11,7 @@ import json
 import math
 import sqlite3
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,18 @@ class Row:
                        tried_at=self.tried_at)
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a ledger that can't be written (a full, read-only or forbidden disk) into a PipelineError."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise PipelineError(
+            f"{path}: could not be written: {error}; expected room and the right to write there: free some, or set "
+            "[paths] root"
+        ) from error
+
+
 class Ledger:
     """Rows by video id. Usable from several threads; every ``put`` is on disk when it returns."""
 
@@ -87,13 +99,17 @@ class Ledger:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.lock = threading.Lock()
-        self.connection = sqlite3.connect(path, check_same_thread=False, timeout=60)
+        with writing(path):
+            self.connection = sqlite3.connect(path, check_same_thread=False, timeout=60)
         try:
-            self.connection.executescript(TABLES)
+            with writing(path):
+                self.connection.executescript(TABLES)
             cells = self.connection.execute(f"SELECT {', '.join(COLUMNS)} FROM video")
             self.rows = {row.id: row for row in map(_from_table, cells)}
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, PipelineError) as error:
             self.connection.close()
+            if isinstance(error, PipelineError):
+                raise
             raise unreadable(path, error) from error
 
     def __enter__(self) -> Ledger:
@@ -110,7 +126,7 @@ class Ledger:
         """Replace the rows of these videos, in one transaction."""
         marks = ", ".join("?" * len(COLUMNS))
         changed = [row for row in rows if self.rows.get(row.id) is not row]
-        with self.lock, self.connection:
+        with writing(self.path), self.lock, self.connection:
             self.connection.executemany(
                 f"INSERT OR REPLACE INTO video ({', '.join(COLUMNS)}) VALUES ({marks})", map(_to_table, changed)
             )
@@ -119,7 +135,7 @@ class Ledger:
     def keep(self, ids: Collection[str]) -> None:
         """Forget the videos that are not among ``ids``."""
         gone = [(video_id,) for video_id in self.rows if video_id not in ids]
-        with self.lock, self.connection:
+        with writing(self.path), self.lock, self.connection:
             self.connection.executemany("DELETE FROM video WHERE id = ?", gone)
         for (video_id,) in gone:
             del self.rows[video_id]
@@ -131,7 +147,7 @@ class Ledger:
         return found[0] if found else 0
 
     def count_round(self) -> None:
-        with self.lock, self.connection:
+        with writing(self.path), self.lock, self.connection:
             self.connection.execute("INSERT OR REPLACE INTO state VALUES ('rounds', ?)", (self.rounds + 1,))
 
 
@@ -151,6 +167,18 @@ def tried(path: Path) -> tuple[int, list[Row]]:
         except sqlite3.DatabaseError as error:
             raise unreadable(path, error) from error
     return rounds[0] if rounds else 0, rows
+
+
+def usable(path: Path) -> tuple[int, float]:
+    """-> number of videos that can be used, and the mean size in bytes of their files; it is only read."""
+    if not path.is_file():
+        return 0, 0.0
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
+        try:
+            count, mean = connection.execute("SELECT count(*), avg(bytes) FROM video WHERE reason = ''").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise unreadable(path, error) from error
+    return count, mean or 0.0
 
 
 def unreadable(path: Path, error: Exception) -> PipelineError:

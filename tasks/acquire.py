@@ -15,14 +15,18 @@ from tasks.base import ArtefactTask
 
 # A look at folders and ledgers serves for this long: Luigi asks every task for completeness, one after the other.
 LOOK_S = 20.0
-_looks: dict[tuple, tuple[float, str]] = {}
+# Or for so many times what it took: folders on a network may take minutes.
+LOOK_TIMES = 20.0
+_looks: dict[tuple, tuple[float, str]] = {}  # key -> until when it serves, what was found
 
 
 def look(key: tuple, find: Callable[[], str]) -> str:
     """-> what ``find`` gave for ``key`` not long ago, or gives now."""
-    now = time.monotonic()
-    if key not in _looks or now - _looks[key][0] > LOOK_S:
-        _looks[key] = (now, find())
+    started = time.monotonic()
+    if key not in _looks or started > _looks[key][0]:
+        found = find()
+        ended = time.monotonic()
+        _looks[key] = (ended + max(LOOK_S, LOOK_TIMES * (ended - started)), found)
     return _looks[key][1]
 
 
@@ -52,6 +56,11 @@ class AcquireVideos(ArtefactTask):
 
     schema = schemas.ACQUIRED
     folder = "acquired"
+
+    @classmethod
+    def normalise(cls, values: dict[str, Any]) -> None:
+        super().normalise(values)
+        config.settings("acquire")  # they are in no digest: impossible ones have to end the command here
 
     def inputs(self) -> dict[str, ArtefactTask]:
         return {"manifest": BuildManifest(dataset=self.dataset)}

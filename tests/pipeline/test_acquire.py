@@ -145,6 +145,34 @@ def test_too_many_failures_stop_the_run(own):
     assert not own.output.exists() and len(own.missing()) == 12
 
 
+def test_terms_that_change_are_looked_at_again(tmp_path):
+    marks = {
+        acquire.fingerprint("ucf", settings, tmp_path)
+        for settings in (AcquireSettings(), AcquireSettings(max_failed_share=0.1), AcquireSettings(download=False))
+    }
+    assert len(marks) == 3
+
+
+def test_what_is_outstanding_is_counted_from_the_ledger(tmp_path):
+    settings = AcquireSettings()
+    videos, count = acquire.outstanding("ucf", settings, tmp_path)
+    assert videos == DATASETS["ucf"].count_videos(DATASETS["ucf"].chosen(None)) > 6000
+    assert count == sum(source.bytes for source in DATASETS["ucf"].sources if source.kind == "archive")
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.put(Row("a", reason="", bytes=300), Row("b", reason="", bytes=100),
+                   Row("c", reason="unavailable", permanent=True, tried_at=1.0, attempts=1))
+    assert acquire.outstanding("ucf", settings, tmp_path) == (videos - 3, (videos - 3) * 200.0)
+    assert acquire.outstanding("ucf", AcquireSettings(download=False), tmp_path) == (0, 0.0)
+    assert acquire.outstanding("folder", settings, tmp_path) == (0, 0.0)
+
+
+def test_a_ledger_that_cannot_be_written_is_one_line(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.connection.execute("PRAGMA max_page_count = 8")
+        with pytest.raises(PipelineError, match="ledger.sqlite: could not be written: .*full; expected room"):
+            ledger.put(*(Row(f"{number}", detail="x" * 1000) for number in range(100)))
+
+
 def test_shard_content_follows_the_files_and_not_their_place_or_age(own):
     own.run(AcquireSettings())
     before = own.shards
