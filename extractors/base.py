@@ -10,7 +10,7 @@ import contextlib
 import functools
 import queue
 import threading
-import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -214,10 +214,10 @@ def extract(
     """Decoded shard (schemas.DECODED) -> features of all its clips (schemas.CLIP_FEATURES).
 
     Failed videos have no clips and keep their reason. Attributes tell what was loaded (``weights``: slot -> name,
-    sha256, source) and where it ran (``device``). Raises ArtefactError where the shard was decoded for another feature
-    set, WeightsError and SettingsError as ``build`` and ``device_of``, PipelineError for a feature that is not finite.
+    sha256, source), where it ran (``device``), how many ``videos`` the shard has and why some failed (``failures``:
+    reason -> count). Raises ArtefactError where the shard was decoded for another feature set, WeightsError and
+    SettingsError as ``build`` and ``device_of``, PipelineError for a feature that is not finite.
     """
-    started = time.monotonic()
     store = Store(weights.resolved(dataset))
     device = device_of(settings)
     names = registry.feature_set_named(feature_set).extractors
@@ -238,7 +238,8 @@ def extract(
             precision=settings.precision,
             device=device_name,
             clips=clips,
-            seconds=time.monotonic() - started,
+            videos=shard.length("id"),
+            failures=dict(Counter(shard["reason"][shard["status"] != "ok"].tolist())),
         )
 
 

@@ -4,10 +4,11 @@
     plan    [TASK ...]           what a run would do, compute and store
     why     TASK ...             which setting or input makes this task run again
     remove  STAGE [--below] ...  delete the artefacts of a stage (and all that is made from them), after asking
-    orphans [--delete]           artefacts that no present setting makes
+    orphans [--delete]           artefacts that no present setting makes, those of luigi.cfg and of this command
     run     TASK ...             run, with any number of machines at it; exits 0 once the work is done, whoever did it
 
 TASK is a task with its parameters as on luigi's command line; default RunBenchmark with those of luigi.cfg.
+--yes deletes without asking.
 """
 
 from __future__ import annotations
@@ -20,29 +21,39 @@ from pathlib import Path
 
 from luigi.cmdline_parser import CmdlineParser
 
-from pipeline.errors import PipelineError
+import tasks
+from pipeline.errors import PipelineError, SettingsError
 from tasks import operate
 from tasks.base import ArtefactTask
 
+COMMANDS = ("status", "plan", "why", "remove", "orphans", "run")
 POLL_S = 5.0
 NOT_RUN = 25  # luigi.cfg: [retcode] not_run
 
 
 def requested(words: list[str]) -> list[str]:
-    """-> luigi's words for the task: RunBenchmark unless a task is named first."""
-    return words if words and not words[0].startswith("-") else ["RunBenchmark", *words]
+    """-> luigi's words, the task first: the one that is named among ``words``, else RunBenchmark."""
+    names = [word for word in words if word in tasks.__all__]
+    if not names and words and not words[0].startswith("-"):
+        raise SettingsError(f"task {words[0]!r} is unknown; expected one of {', '.join(tasks.__all__)}")
+    root = names[0] if names else "RunBenchmark"
+    rest = list(words)
+    if names:
+        rest.remove(root)
+    return [root, *rest]
 
 
-def confirm(paths: list[Path], yes: bool) -> bool:
-    """List files and their sizes; -> whether to delete them."""
+def show(paths: list[Path]) -> None:
+    """List files and their sizes."""
     total = 0
     for path in paths:
         total += (count := operate.total_bytes(path))
         print(f"{operate.size(count):>10}  {path}")
-    if not paths:
-        print("nothing to delete")
-        return False
-    print(f"{len(paths)} files, {operate.size(total)}")
+    print(f"{len(paths)} files, {operate.size(total)}" if paths else "nothing to delete")
+
+
+def confirmed(yes: bool) -> bool:
+    """-> whether to delete what was listed."""
     if yes:
         return True
     if not sys.stdin.isatty():
@@ -56,6 +67,8 @@ def run_until_done(words: list[str]) -> int:
 
     Other machines may do the last of the work; luigi on this one then ends with ``not_run``, which is no failure.
     """
+    if "--scheduler-host" in words and "--local-scheduler" not in words:
+        words = [*words, "--local-scheduler", "false"]  # whatever luigi.cfg says: a host was named
     with CmdlineParser.global_instance(["--module", "tasks", *words]) as parser:
         task = parser.get_task_obj()
     fruitless = 0
@@ -81,6 +94,8 @@ def main(words: list[str]) -> int:
         print(__doc__)
         return 0 if words else 2
     command, rest = words[0], words[1:]
+    if command not in COMMANDS:
+        raise SettingsError(f"command {command!r} is unknown; expected one of {', '.join(COMMANDS)}")
     options = argparse.ArgumentParser(prog=f"python -m tasks {command}", add_help=False, allow_abbrev=False)
     options.add_argument("--yes", action="store_true")
     options.add_argument("--below", action="store_true")
@@ -95,14 +110,10 @@ def main(words: list[str]) -> int:
             for line in getattr(operate, command)(task):
                 print(line)
             return 0
-        if command == "remove":
-            paths = operate.to_remove(task, stage, chosen.below)
-        elif command == "orphans":
-            paths = operate.orphans()
-        else:
-            print(f"error: {command!r} is unknown; expected status, plan, why, remove, orphans or run", file=sys.stderr)
-            return 2
-        if confirm(paths, chosen.yes):
+        removing = command == "remove"
+        paths = operate.to_remove(task, stage, chosen.below) if removing else operate.orphans()
+        show(paths)
+        if paths and (removing or chosen.delete) and confirmed(chosen.yes):
             operate.delete(paths)
             print("deleted")
         return 0
@@ -113,3 +124,5 @@ if __name__ == "__main__":
         sys.exit(main(sys.argv[1:]))
     except PipelineError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -156,8 +156,12 @@ class ArtefactTask(luigi.Task):
         if self.task_id not in memo:
             facts = self.output().facts()
             upstream = all(task.current(memo) for task in self.inputs().values())
-            memo[self.task_id] = upstream and facts is not None and facts["inputs"] == self.input_ids()
+            memo[self.task_id] = upstream and facts is not None and self.made_from_these(facts)
         return memo[self.task_id]
+
+    def made_from_these(self, facts: dict[str, Any]) -> bool:
+        """-> whether an artefact with these facts is this task's, made from what its inputs are now."""
+        return facts["digest"] == self.digest and facts["inputs"] == self.input_ids()
 
     def input_ids(self) -> dict[str, str]:
         """-> content ids of the inputs, by name; they exist."""
@@ -176,7 +180,7 @@ class ArtefactTask(luigi.Task):
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.with_suffix(".log").touch()
-        with lock(path):
+        with storage_errors(path), lock(path):
             if not self.complete():
                 console.started(self)
                 started = time.monotonic()
@@ -190,7 +194,8 @@ class ArtefactTask(luigi.Task):
         log.write(f"{self}\n" + "".join(f"{key}: {value}\n" for key, value in output.attributes.items()))
         started = time.monotonic()
         try:
-            self.build(output)
+            with storage_errors(output.path):
+                self.build(output)
         except BaseException as error:
             log.write(f"failed after {time.monotonic() - started:.1f} s\n{traceback.format_exc()}")
             if isinstance(error, DamagedArtefact) and Path(error.path).is_file():
@@ -205,7 +210,7 @@ class ArtefactTask(luigi.Task):
     def identity(self) -> dict[str, Any]:
         """-> all that the digest covers, and the digest."""
         return provenance.plain({
-            "parameters": self.param_kwargs,
+            "task_parameters": self.param_kwargs,
             "settings": self.settings(),
             "input_digests": {name: task.digest for name, task in self.inputs().items()},
         })
@@ -216,7 +221,11 @@ class ArtefactTask(luigi.Task):
         return {**facts, **self.identity(), "provenance": provenance.environment()}
 
     def tell(self, text: str, fraction: float) -> None:
-        """Show progress in the scheduler's web page."""
+        """Show progress in the scheduler's web page. One that can't be reached is not told again, and stops nothing."""
         if self.set_status_message and self.set_progress_percentage:  # Luigi sets them while a task runs
-            self.set_status_message(text)
-            self.set_progress_percentage(round(100 * fraction))
+            try:
+                self.set_status_message(text)
+                self.set_progress_percentage(round(100 * fraction))
+            except Exception as error:
+                Progress.listener = None
+                logger.warning("the scheduler is not told the progress of %s any more: %s", self, error)

@@ -127,7 +127,9 @@ def check() -> None:
         if section not in known:
             if section not in LUIGI_SECTIONS | families:
                 raise SettingsError(f"luigi.cfg: section [{section}] is unknown{suggestion(section, known)}")
-            continue
+            if section in LUIGI_SECTIONS:
+                continue
+            known[section] = set(luigi.task_register.Register.get_task_cls(section).get_param_names(True))
         for key in found[section]:
             if key.replace("-", "_") not in known[section] and key not in found.defaults():
                 raise SettingsError(

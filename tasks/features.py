@@ -99,9 +99,10 @@ class ShardTask(FeatureTask):
 class DecodeVideos(ShardTask):
     """The frames and sound of one shard, cut into what the extractors take. Large and, unless kept, short-lived."""
 
+    # It is made for one ExtractFeatures, which removes it: hence also what changes only the features.
     schema = schemas.DECODED
     folder = "decoded"
-    stages = ("decode",)
+    stages = ("decode", "extract")
 
     def inputs(self) -> dict[str, ArtefactTask]:
         return {"acquired": self.acquired()}
@@ -190,3 +191,8 @@ class PoolFeatures(FeatureTask):
 
     def build(self, output: Output) -> None:
         pooling.pool([task.path() for task in self.inputs().values()], output)
+
+    def clean_up(self) -> None:
+        """Decoded shards whose extraction was killed after its last byte and before it removed them."""
+        for task in self.inputs().values():
+            task.clean_up()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
+import re
 import shutil
+import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,16 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from luigi.configuration import get_config
-from luigi.task_register import Register
+from luigi.parameter import ParameterException
+from luigi.task_register import Register, TaskClassException
 
-from pipeline import h5
+from pipeline import acquire, h5
 from pipeline.errors import ArtefactError, PipelineError, SettingsError
 from pipeline.progress import duration
 from tasks import config
-from tasks.base import ArtefactTask, lock_path
+from tasks.acquire import AcquireVideos
+from tasks.base import ArtefactTask, UsageError, lock_path
+from tasks.features import ExtractFeatures
 from tasks.results import RunBenchmark
 
 STATES = ("done", "to do", "running", "failed")
+# How the parts of a task's identity are called.
+NAMES = {"task_parameters": "parameter", "settings": "setting", "input_digests": "digest of input"}
+# A host that is not this one may still be writing; a day without a byte says that it is not.
+ABANDONED_S = 86400.0
 
 
 def graph(root: ArtefactTask) -> list[ArtefactTask]:
@@ -168,8 +179,8 @@ def time_left(kinds: list[Group]) -> str:
     if not known and not unknown:
         return "everything is done"
     workers = get_config().getint("core", "workers", 1)
-    text = f"time left: about {duration(known / workers)} with {workers} workers"
-    return text + (f", not counting {', '.join(unknown)}, of which none is done yet" if unknown else "")
+    text = f"about {duration(known / workers)} with {workers} workers" if known else "not known yet"
+    return f"time left: {text}" + (f", {len(unknown)} kinds not counted of which none is done yet" if unknown else "")
 
 
 def plan(root: ArtefactTask) -> Iterator[str]:
@@ -186,8 +197,18 @@ def plan(root: ArtefactTask) -> Iterator[str]:
             seconds, stored = experience[family]
             total += count * seconds
             estimate = f"about {duration(count * seconds)} of one worker, {size(count * stored)}"
-        yield f"{kind.label}: {count} of {len(kind.tasks)}; {estimate}"
+        yield f"{kind.label}: {count} of {len(kind.tasks)}; {estimate}{to_fetch(kind.tasks[0])}"
     yield f"in all about {duration(total)} of one worker" if total else "nothing to estimate, or nothing to do"
+
+
+def to_fetch(task: ArtefactTask) -> str:
+    """-> how much acquisition would fetch, as the end of a line; empty for other tasks and for nothing."""
+    if not isinstance(task, AcquireVideos):
+        return ""
+    videos, count = acquire.outstanding(task.dataset, config.settings("acquire"), task.path().parent)
+    if not videos:
+        return ""
+    return f"; at most {videos} videos to find or fetch" + (f", about {size(count)}" if count else "")
 
 
 def history() -> dict[str, tuple[float, float]]:
@@ -217,30 +238,44 @@ def try_facts(path: Path) -> dict[str, Any] | None:
     return facts if "task" in facts else None
 
 
-def why(task: ArtefactTask) -> Iterator[str]:
-    """-> lines: why ``task`` would run: the settings or inputs that differ from the artefact that exists."""
-    facts = task.output().facts()
-    if task.complete():
-        yield f"{task.path()}: complete, it would not run"
+def why(root: ArtefactTask) -> Iterator[str]:
+    """-> lines: the settings and inputs that differ from those of the artefact that exists, and where that begins."""
+    task = root.report() if isinstance(root, RunBenchmark) else root
+    memo: dict[str, bool] = {}
+    if task.current(memo):
+        yield f"{task.output()}: complete, it would not run"
         return
+    yield from explained(task, memo)
+    first: dict[str, list[ArtefactTask]] = {}
+    for each in graph(task):
+        if not each.current(memo) and all(above.current(memo) for above in each.inputs().values()):
+            first.setdefault(type(each).__name__, []).append(each)
+    for family, causes in first.items():
+        if task not in causes:
+            yield f"begins at {family}" + (f", {len(causes)} of them; the first:" if len(causes) > 1 else ":")
+            yield from explained(causes[0], memo)
+
+
+def explained(task: ArtefactTask, memo: dict[str, bool]) -> Iterator[str]:
+    """-> lines: what an artefact that is not current was made from, against what it would be made from now."""
+    facts = try_facts(task.path())
     if facts:
-        current = {name: above.current({}) for name, above in task.inputs().items()}
-        stale = [name for name, fine in current.items() if not fine]
+        stale = [name for name, above in task.inputs().items() if not above.current(memo)]
         if stale:
-            yield f"{task.path()}: exists, but its inputs have to run first: {', '.join(stale)}"
-        else:
-            yield from differences(facts["inputs"], task.input_ids(), "input")
+            shown = ", ".join(stale[:5]) + (f" and {len(stale) - 5} more" if len(stale) > 5 else "")
+            yield f"{task.path()}: exists, but its inputs have to run first: {shown}"
+            return
+        yield f"{task.path()}: exists, but is not what would be made now"
+        yield from differences(facts["inputs"], task.input_ids(), "input")
         return
     yield f"{task.path()}: {'damaged' if task.path().is_file() else 'does not exist'}"
-    stem = f"{task.name()}-"
-    for other in sorted(task.path().parent.glob(f"{stem}*.h5"), key=os.path.getmtime, reverse=True):
-        found = try_facts(other)
-        if found and other != task.path():
+    others = sorted(task.path().parent.glob(f"{glob.escape(task.name())}-*.h5"), key=os.path.getmtime, reverse=True)
+    for other in others:
+        found = try_facts(other) if other != task.path() else None
+        if found:
             yield f"compared with {other}:"
-            now = task.identity()
-            yield from differences(found["parameters"], now["parameters"], "parameter")
-            yield from differences(found["settings"], now["settings"], "setting")
-            yield from differences(found["input_digests"], now["input_digests"], "digest of input")
+            for name, now in task.identity().items():
+                yield from differences(found.get(name), now, NAMES[name])
             return
 
 
@@ -256,43 +291,75 @@ def differences(before: Any, after: Any, what: str) -> Iterator[str]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """-> an artefact and what lies beside it: log, lock, checkpoint, the report's folder."""
-    beside = [path, path.with_suffix(".log"), path.with_suffix(".checkpoint"), path.with_suffix("")]
-    return [entry for entry in (*beside, lock_path(path)) if entry.exists()]
+    """-> an artefact and what lies beside it: log, tables, checkpoint, lock, the report's folder."""
+    beside = [*path.parent.glob(f"{glob.escape(path.stem)}.*"), path.with_suffix(""), lock_path(path)]
+    return [entry for entry in sorted(beside) if entry.exists()]
 
 
 def to_remove(root: ArtefactTask, stage: str, below: bool) -> list[Path]:
-    """-> files of the tasks of ``stage`` in the run; with ``below`` also of all that is made from them."""
-    ordered = graph(root)
+    """-> files of the tasks of ``stage`` in the run; with ``below`` also of all that is made from them.
+
+    Raises SettingsError for a stage that the run does not have, PipelineError while one of them is being made.
+    """
+    ordered = [task for task in graph(root) if not isinstance(task, RunBenchmark)]
     chosen = {task.task_id for task in ordered if type(task).__name__ == stage}
     if not chosen:
         names = ", ".join(dict.fromkeys(type(task).__name__ for task in ordered))
-        raise SettingsError(f"stage {stage!r} is not part of this run; expected one of {names}")
+        raise SettingsError(f"remove: found stage {stage!r}, expected one of this run's: {names}")
     if below:
         for task in ordered:
-            above = {each.task_id for each in task.inputs().values()}
+            above = {each.task_id for each in (*task.inputs().values(), *direct(task))}
             chosen |= {task.task_id} if above & chosen else set()
-    return [path for task in ordered if task.task_id in chosen for path in files_of(task.path())]
+    paths = [task.path() for task in ordered if task.task_id in chosen]
+    for path in paths:
+        if locked(path):
+            raise PipelineError(f"{path} is being made at this moment: stop that run first, then remove it")
+    return [entry for path in paths for entry in files_of(path)]
+
+
+def direct(task: ArtefactTask) -> list[ArtefactTask]:
+    """-> what a task reads although it is not among its inputs: the decoded shard, which may be gone by then."""
+    return [task.decoded()] if isinstance(task, ExtractFeatures) else []
 
 
 def orphans() -> list[Path]:
-    """-> files of artefacts that no task makes under the present settings, and remains of dead or damaged writes."""
+    """-> files of artefacts that no task makes under the present settings, and remains of dead or damaged writes.
+
+    Artefacts of the user's own folder are left out unless [folder] videos names one: which one is not known.
+    """
     root = Path(config.settings("paths").root)
-    found = [*root.glob("*/*/*.h5.damaged"), *root.glob("*/*/.*.partial")]
+    found = [*root.glob("*/*/*.h5.damaged"), *(path for path in root.glob("*/*/.*") if abandoned(path))]
     for path in artefacts():
         facts = try_facts(path)
         if facts is None:
             found.append(path)
+        elif facts.get("task_parameters", {}).get("dataset") == "folder" and not config.settings("folder").videos:
             continue
-        family = facts["task"].split("(")[0]
-        wanted = {name: value for name, value in facts["parameters"].items() if name != "digest"}
-        try:
-            current = Register.get_task_cls(family)(**wanted).path()
-        except (SystemExit, PipelineError, Exception):
-            current = None
-        if current is None or current.resolve() != path.resolve():
+        elif made_now(facts) != path:
             found += files_of(path)
     return found
+
+
+def made_now(facts: dict[str, Any]) -> Path | None:
+    """-> where the task of an artefact with these facts would put it under the present settings.
+
+    None: nowhere, as one of its names or settings is not known any more.
+    """
+    parameters = {name: value for name, value in facts.get("task_parameters", {}).items() if name != "digest"}
+    try:
+        return Register.get_task_cls(facts["task"].split("(")[0])(**parameters).path()
+    except (UsageError, PipelineError, ParameterException, TaskClassException):
+        return None
+
+
+def abandoned(path: Path) -> bool:
+    """-> whether a hidden file or folder is what a dead process left: of this host, or untouched for a day."""
+    match = re.fullmatch(r"\..*\.h5\.(.+)\.(\d+)\.(partial|clips.*)", path.name)
+    if not match:
+        return False
+    if match[1] == socket.gethostname():
+        return not Path(f"/proc/{match[2]}").exists()
+    return time.time() - path.stat().st_mtime > ABANDONED_S
 
 
 def delete(paths: list[Path]) -> None:

@@ -78,6 +78,10 @@ class Report(ResultsTask):
     def page(self) -> Path:
         return self.path().with_suffix("") / "index.html"
 
+    def made_from_these(self, facts: dict[str, Any]) -> bool:
+        """A report whose page was deleted is made again."""
+        return self.page().is_file() and super().made_from_these(facts)
+
     def build(self, output: Output) -> None:
         entries = []
         for task in self.evaluations():
@@ -97,12 +101,19 @@ class RunBenchmark(ResultsTask, luigi.WrapperTask):
     schema = schemas.REPORT
     folder = "report"
     videos = luigi.Parameter(default="", description="for dataset folder: the folder with one sub-folder per class")
-    not_in_digest = ("digest", "shard", "videos")
+    retry = luigi.Parameter(default="", description="failed videos to try again: transient, all or none")
+    strict = luigi.BoolParameter(default=False, description="a test class without videos is an error")
+    not_in_digest = ("digest", "shard", "videos", "retry", "strict")
 
     @classmethod
     def normalise(cls, values: dict[str, Any]) -> None:
+        """The options are settings of tasks further up, under a shorter name."""
         if values["videos"]:
             get_config().set("folder", "videos", str(Path(values["videos"]).expanduser().resolve()))
+        if values["retry"]:
+            get_config().set("acquire", "retry", values["retry"])
+        if values["strict"]:
+            get_config().set("training", "strict", "true")
         super().normalise(values)
 
     def report(self) -> Report:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import luigi
 
@@ -26,6 +26,8 @@ class MethodTask(FeatureTask):
     method = luigi.Parameter(default="avca", description="a method or ablation of model/registry.py")
     seed = luigi.IntParameter(default=0, description="of initial weights, batches and dropout")
     stages = ("decode", "extract", "split", "benchmark", "train")
+    # What of the specification does not concern the task.
+    unread: ClassVar[tuple[str, ...]] = ("bootstrap_resamples",)
 
     @classmethod
     def normalise(cls, values: dict[str, Any]) -> None:
@@ -43,7 +45,8 @@ class MethodTask(FeatureTask):
         return registry.specification(self.method, self.dataset, self.feature_set, self.seed, chosen)
 
     def settings(self) -> dict[str, Any]:
-        return {"spec": config.content(self.spec())}
+        content = config.content(self.spec())
+        return {"spec": {name: value for name, value in content.items() if name not in self.unread}}
 
     def process_resources(self) -> dict[str, int]:
         return devices.resources(config.settings("training").device)
@@ -100,10 +103,16 @@ class Evaluate(MethodTask):
 
     schema = schemas.SCORES
     folder = "scores"
+    unread = ()
 
     def inputs(self) -> dict[str, ArtefactTask]:
         trained = self.trained()
         return {"benchmark": self.benchmark(), "stage1": TrainStage1(**trained), "stage2": TrainStage2(**trained)}
+
+    def made_from_these(self, facts: dict[str, Any]) -> bool:
+        """Scores that leave out a class are not enough under ``strict``: the evaluation has to stop there."""
+        lenient = not config.settings("training").strict or not facts.get("empty_classes")
+        return lenient and super().made_from_these(facts)
 
     def build(self, output: Output) -> None:
         from model import evaluation
