@@ -47,6 +47,7 @@ def test_features_of_a_shard(shard, tmp_path):
     assert len(facts["weights"]["c3d"]["sha256"]) == 64
     assert facts["clips"] == {"video": 3, "audio": 3}
     assert facts["device"] == "cpu"
+    assert (facts["videos"], facts["failures"]) == (3, {"too_short": 1})
 
 
 def test_equal_shards_give_equal_bits(shard, tmp_path):
