@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline import acquire, manifest, schemas
@@ -13,14 +13,16 @@ from pipeline.h5 import Output
 from tasks import config
 from tasks.base import ArtefactTask
 
+Found = TypeVar("Found")
+
 # A look at folders and ledgers serves for this long: Luigi asks every task for completeness, one after the other.
 LOOK_S = 20.0
 # Or for so many times what it took: folders on a network may take minutes.
 LOOK_TIMES = 20.0
-_looks: dict[tuple, tuple[float, str]] = {}  # key -> until when it serves, what was found
+_looks: dict[tuple, tuple[float, Any]] = {}  # key -> until when it serves, what was found
 
 
-def look(key: tuple, find: Callable[[], str]) -> str:
+def look(key: tuple, find: Callable[[], Found]) -> Found:
     """-> what ``find`` gave for ``key`` not long ago, or gives now."""
     started = time.monotonic()
     if key not in _looks or started > _looks[key][0]:

@@ -13,7 +13,7 @@ from pipeline.datasets import dataset_named
 from pipeline.errors import SettingsError
 from pipeline.h5 import Output
 from tasks import config, devices
-from tasks.acquire import AcquireVideos
+from tasks.acquire import AcquireVideos, look
 from tasks.base import ArtefactTask
 
 
@@ -57,7 +57,8 @@ class FeatureTask(ArtefactTask):
         return {name: getattr(self, name) for name in names}
 
     def shards(self) -> int:
-        return dataset_named(self.dataset).shards(config.dataset_settings(self.dataset))
+        settings = config.dataset_settings(self.dataset)
+        return look(("shards", self.dataset, settings), lambda: dataset_named(self.dataset).shards(settings))
 
     def name(self) -> str:
         return self.feature_set

@@ -7,12 +7,13 @@ import json
 import pytest
 from luigi.configuration import get_config
 
+from pipeline.datasets import folder
 from pipeline.errors import SettingsError
 from pipeline.progress import Progress
 from tasks import acquire, config
 from tasks.acquire import AcquireVideos
 from tasks.base import UsageError
-from tasks.features import DecodeVideos, ExtractFeatures
+from tasks.features import DecodeVideos, ExtractFeatures, PoolFeatures
 from tasks.results import Report, RunBenchmark
 from tasks.training import Evaluate, TrainStage1
 
@@ -129,3 +130,14 @@ def test_a_scheduler_that_is_gone_stops_no_work(caplog):
 def test_identity_can_be_written_down():
     task = TrainStage1(dataset="demo", seed=3)
     assert json.loads(json.dumps(task.attributes()))["task_parameters"]["seed"] == 3
+
+
+def test_a_large_folder_is_walked_once_for_all_its_shards(configure, tmp_path, monkeypatch):
+    (tmp_path / "videos" / "a").mkdir(parents=True)
+    configure(folder={"videos": tmp_path / "videos"})
+    walks = []
+    monkeypatch.setattr(acquire, "_looks", {})
+    monkeypatch.setattr(folder, "_files_below", lambda path: walks.append(path) or [])
+    task = PoolFeatures(dataset="folder")
+    assert len({each.path() for each in task.inputs().values()}) == 8
+    assert len(walks) == 1
