@@ -208,9 +208,9 @@ class ArtefactTask(luigi.Task):
         """Remove what nothing needs any more once this artefact is there."""
 
     def identity(self) -> dict[str, Any]:
-        """-> all that the digest covers, and the digest."""
+        """-> all that the digest covers but the schema, and the shard."""
         return provenance.plain({
-            "task_parameters": self.param_kwargs,
+            "task_parameters": {name: value for name, value in self.param_kwargs.items() if name != "digest"},
             "settings": self.settings(),
             "input_digests": {name: task.digest for name, task in self.inputs().items()},
         })

@@ -161,7 +161,9 @@ class ExtractFeatures(ShardTask):
         return [self.decoded(), self.inputs()["weights"]]
 
     def settings(self) -> dict[str, Any]:
-        return {"decoded": self.decoded().digest, "extraction": config.content(config.settings("extraction"))}
+        """Those of the decoded shard in full, as it may be gone when somebody asks what has changed."""
+        decoded = {"digest": self.decoded().digest, **self.decoded().settings()}
+        return {"decoded": decoded, "extraction": config.content(config.settings("extraction"))}
 
     def process_resources(self) -> dict[str, int]:
         return devices.resources(config.settings("extraction").device)

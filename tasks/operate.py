@@ -25,7 +25,7 @@ from pipeline.progress import duration
 from tasks import config
 from tasks.acquire import AcquireVideos
 from tasks.base import ArtefactTask, UsageError, lock_path
-from tasks.features import ExtractFeatures
+from tasks.features import DecodeVideos, ExtractFeatures
 from tasks.results import RunBenchmark
 
 STATES = ("done", "to do", "running", "failed")
@@ -248,6 +248,8 @@ def why(root: ArtefactTask) -> Iterator[str]:
     yield from explained(task, memo)
     first: dict[str, list[ArtefactTask]] = {}
     for each in graph(task):
+        if isinstance(each, DecodeVideos) and not config.settings("decoding").keep:
+            continue  # what is gone can't be compared; what reads it knows its settings
         if not each.current(memo) and all(above.current(memo) for above in each.inputs().values()):
             first.setdefault(type(each).__name__, []).append(each)
     for family, causes in first.items():
@@ -345,9 +347,8 @@ def made_now(facts: dict[str, Any]) -> Path | None:
 
     None: nowhere, as one of its names or settings is not known any more.
     """
-    parameters = {name: value for name, value in facts.get("task_parameters", {}).items() if name != "digest"}
     try:
-        return Register.get_task_cls(facts["task"].split("(")[0])(**parameters).path()
+        return Register.get_task_cls(facts["task"].split("(")[0])(**facts.get("task_parameters", {})).path()
     except (UsageError, PipelineError, ParameterException, TaskClassException):
         return None
 

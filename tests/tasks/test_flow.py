@@ -1,4 +1,4 @@
-"""Identity and completeness of the real tasks: what belongs to what, and what makes them run again. Nothing is built."""
+"""Identity and completeness of the real tasks: what makes which of them run again. Nothing is built."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from luigi.configuration import get_config
 from pipeline.datasets import folder
 from pipeline.errors import SettingsError
 from pipeline.progress import Progress
-from tasks import acquire, config
+from tasks import acquire, config, operate
 from tasks.acquire import AcquireVideos
 from tasks.base import UsageError
 from tasks.features import DecodeVideos, ExtractFeatures, PoolFeatures
@@ -41,7 +41,7 @@ def test_options_of_a_run_are_settings_of_its_tasks():
 
 
 def test_an_impossible_option_ends_the_command(configure):
-    with pytest.raises(UsageError, match=r"error: \[acquire\] retry: found 'some', expected one of transient, all, none"):
+    with pytest.raises(UsageError, match=r"error: \[acquire\] retry: found 'some', expected one of transient, all"):
         RunBenchmark(dataset="demo", retry="some")
 
 
@@ -141,3 +141,11 @@ def test_a_large_folder_is_walked_once_for_all_its_shards(configure, tmp_path, m
     task = PoolFeatures(dataset="folder")
     assert len({each.path() for each in task.inputs().values()}) == 8
     assert len(walks) == 1
+
+
+def test_features_know_the_settings_of_their_decoded_shard(configure):
+    """The shard is gone when somebody asks which setting has changed."""
+    before = ExtractFeatures(dataset="demo").identity()["settings"]
+    configure(decoding={"max_pixels": 1000})
+    lines = operate.differences(before, ExtractFeatures(dataset="demo").identity()["settings"], "setting")
+    assert "  setting decoded.decoding.max_pixels: found" in "\n".join(lines)
