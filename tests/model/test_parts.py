@@ -8,10 +8,14 @@ from torch import nn
 from torch.nn import functional
 
 from model import layers, losses
+from model.avca import AVCA
 from model.baselines.ale import harmonic_numbers
 from model.baselines.bilinear import hinges_of
-from model.batches import TrainingData
+from model.batches import Batch, TrainingData
+from model.embedding import Sizes
 from model.samplers import ClassBalanced
+from pipeline.deviations import DEVIATIONS
+from tests.model import tiny
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +76,34 @@ def test_dropout_follows_the_global_generator():
     assert not torch.equal(first, dropout(x))
     torch.manual_seed(3)
     assert torch.equal(first, dropout(x))
+
+
+def test_every_dropout_of_avca_is_where_it_was_released(monkeypatch):
+    """Golden numbers have no dropout. Entries per video, positives and negatives together, and rate."""
+    drawn = []
+
+    def record(x, rate):
+        drawn.append((x.numel() // 8, rate))
+        return torch.ones_like(x)
+
+    monkeypatch.setattr(layers, "keep_mask", record)
+    encoder, projection, decoder = 0.1, 0.2, 0.3
+    spec = tiny.spec(encoder_dropout=encoder, projection_dropout=projection, decoder_dropout=decoder)
+    batch = Batch(torch.rand(8, 2, 12), torch.rand(8, 2, 16), torch.rand(8, 2, 300), torch.arange(8) % 2,
+                  torch.rand(2, 300))
+    model = AVCA(Sizes(12, 16), spec, frozenset(DEVIATIONS))
+    model.loss_terms(batch)
+    hidden, between = spec.hidden_size, spec.projection_hidden_size
+    wanted = 2 * [(2 * hidden, encoder), (2 * 300, encoder)]
+    wanted += [(4 * 300, encoder), (4 * 64, encoder), (4 * 300, encoder)]  # attention, inside and after feed-forward
+    wanted += 2 * [(2 * between, projection), (2 * 64, projection)]
+    wanted += 2 * [(between, projection)]  # reconstructions, for the running statistics
+    wanted += [(2 * 64, decoder), (300, decoder), (300, decoder), (6 * 300, decoder)]
+    assert sorted(drawn) == sorted(wanted)
+    drawn.clear()
+    model.eval()
+    model.loss_terms(batch)
+    assert not drawn
 
 
 def test_two_token_attention_is_softmax_attention():
