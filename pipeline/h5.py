@@ -88,6 +88,8 @@ class Writer:
         self.attributes: dict[str, Any] = {}
         self.hashes: dict[str, Any] = {}
         self.appended: set[str] = set()
+        # Kept open: HDF5 swallows the errors of what it still has to write when a dataset is closed.
+        self.datasets: dict[str, h5py.Dataset] = {}
 
     def write(self, name: str, values: Any) -> None:
         """Write a whole column once."""
@@ -106,7 +108,7 @@ class Writer:
             return
         if name not in self.appended:
             raise ArtefactError(f"column {name} of {self.schema.name} is written twice")
-        dataset = self.file[name]
+        dataset = self.datasets[name]
         if array.shape[1:] != dataset.shape[1:]:
             raise ArtefactError(f"column {name}: found rows of shape {array.shape[1:]}, expected {dataset.shape[1:]}")
         if len(array):
@@ -125,7 +127,7 @@ class Writer:
             rows = rows if growing else min(rows, max(len(array), 1))
             options = {"chunks": (rows, *(max(n, 1) for n in array.shape[1:])), "fletcher32": True}
             options["maxshape"] = (None, *array.shape[1:])
-        self.file.create_dataset(name, data=array, **options)
+        self.datasets[name] = self.file.create_dataset(name, data=array, **options)
         self.hashes[name] = hashlib.sha256(array.tobytes())
         if growing:
             self.appended.add(name)
@@ -135,6 +137,7 @@ class Writer:
         missing = [column.name for column in self.schema.columns if column.name not in self.hashes]
         if missing:
             raise ArtefactError(f"{self.file.filename}: column {', '.join(missing)} of {self.schema.name} not written")
+        self.file.flush()
         check_axes(self.file, self.schema)
         whole = hashlib.sha256()
         for name in sorted(self.hashes):
@@ -184,9 +187,11 @@ class Output:
             with storage_errors(self.path):
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_stale_partials(self.path)
-            with storage_errors(self.path), h5py.File(
-                sibling, "w", libver=LIBRARY_VERSION, locking=False
-            ) as file:
+            with (
+                storage_errors(self.path),
+                h5py.File(sibling, "w", libver=LIBRARY_VERSION, locking=False) as file,
+                discarded_on_error(file),
+            ):
                 writer = Writer(file, self.schema)
                 yield writer
                 if clash := sorted(set(self.attributes) & set(writer.attributes)):
@@ -201,11 +206,24 @@ class Output:
                 for key, value in facts.items():
                     file.attrs[key] = json.dumps(value, sort_keys=True)
                 file.attrs[CHECKSUM] = facts_checksum(file)
+                file.flush()
             sync(sibling)
             os.replace(sibling, self.path)
             sync(folder)
         finally:
             sibling.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def discarded_on_error(file: h5py.File) -> Iterator[None]:
+    """After an exception, let what HDF5 has yet to write go to memory: on a full disk it crashes when it closes."""
+    try:
+        yield
+    except BaseException:
+        memory = os.memfd_create("discarded")
+        os.dup2(memory, file.id.get_vfd_handle())
+        os.close(memory)
+        raise
 
 
 @contextlib.contextmanager

@@ -175,6 +175,30 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_is_lost_or_said_by_hdf5_when_an_appended_column_fails(tmp_path):
+    """What HDF5 writes only as it closes goes nowhere by then: it would print a traceback, or crash."""
+    script = textwrap.dedent(f"""
+        import resource, signal, sys
+        import numpy as np
+        sys.path.insert(0, {os.getcwd()!r})
+        from pathlib import Path
+        from pipeline.errors import ArtefactError
+        from tests.pipeline.test_h5 import SCHEMA, Output
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+        try:
+            with Output(Path({str(tmp_path / "a.h5")!r}), SCHEMA).create() as file:
+                for _ in range(4000):
+                    file.append("rows", np.random.rand(100, 3).astype(np.float32))
+        except ArtefactError as error:
+            print(error)
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "could not be written" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_errors_pass_unchanged(tmp_path):
     with pytest.raises(FileNotFoundError), h5.storage_errors(tmp_path):
         open(tmp_path / "none").close()
