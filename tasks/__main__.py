@@ -1,7 +1,7 @@
 """``python -m tasks``: see and change the state of a run, and run it on several machines.
 
     status  [TASK ...]           what is done, to do, running, failed; videos, bytes, time left
-    plan    [TASK ...]           what a run would do, compute and store
+    plan    [TASK ...]           what a run would fetch, compute and store
     why     TASK ...             which setting or input makes this task run again
     remove  STAGE [--below] ...  delete the artefacts of a stage (and all that is made from them), after asking
     orphans [--delete]           artefacts that no present setting makes, those of luigi.cfg and of this command
