@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.h5 import sync
+from pipeline.progress import Progress
 
 BLOCK_BYTES = 1 << 20
 TRIES = 5
@@ -172,6 +173,9 @@ def _continue(url: str, part: Path, timeout_s: float) -> int:
         if answer.status != 206:
             have = 0
         length = int(answer.headers.get("Content-Length") or 0)
-        with open(part, "ab" if have else "wb") as file:
-            shutil.copyfileobj(answer, file, BLOCK_BYTES)
+        left = Progress(f"fetch {part.stem}", length // BLOCK_BYTES, "MiB")
+        with open(part, "ab" if have else "wb") as file, left as progress:
+            while block := answer.read(BLOCK_BYTES):
+                file.write(block)
+                progress.advance()
     return have + length if length else 0
