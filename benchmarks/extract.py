@@ -80,7 +80,7 @@ def measure_network(name: str, shard: Path, device: torch.device, settings: Extr
     line = registry.entry(name)
     load_s, extractor = timed(device, lambda: base.build(name, Store(WEIGHTS), PUBLISHED, DATASET))
     extractor = base.place(extractor, device, settings)
-    network_s, size = 0.0, settings.batch_clips(line.modality)
+    network_s, size = 0.0, settings.batch_clips(line.modality, device.type)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with h5.read(shard, schemas.DECODED) as file, base.arithmetic(device, settings):

@@ -285,7 +285,7 @@ def _extract_modality(
     extractor = place(make(), device, settings)
     done = 0
     with Progress(f"extract {name}", count, "clips") as progress:
-        for rows in features(extractor, read, count, settings.batch_clips(modality), device, settings):
+        for rows in features(extractor, read, count, settings.batch_clips(modality, device.type), device, settings):
             if not np.isfinite(rows).all():
                 raise PipelineError(
                     f"{shard.path}: {name} gave features that are not finite for clips {done} to "

@@ -99,7 +99,7 @@ def test_plan_and_registry_that_disagree(shard, tmp_path, monkeypatch):
 
 def test_features_that_are_not_finite(shard, tmp_path, monkeypatch):
     monkeypatch.setattr(base, "compute", lambda extractor, clips, *_: torch.full((len(clips), 2), float("nan")))
-    with pytest.raises(PipelineError, match="c3d gave features that are not finite for clips 0 to 1"):
+    with pytest.raises(PipelineError, match="c3d gave features that are not finite for clips 0 to 0"):
         run(shard("c3d_vggish", [2]), tmp_path / "features.h5")
 
 
@@ -158,7 +158,7 @@ def test_an_error_of_the_reading_thread_arrives():
         ({"device": "gpu"}, r"\[extraction\] device: found 'gpu', expected auto, cpu, cuda or cuda:<index>"),
         ({"precision": "half"}, r"\[extraction\] precision: found 'half', expected exact or fast"),
         ({"threads": 0}, r"\[extraction\] threads: found 0, expected 1 or more"),
-        ({"video_batch_clips": 0}, r"\[extraction\] video_batch_clips: found 0"),
+        ({"video_batch_clips": -1}, r"\[extraction\] video_batch_clips: found -1"),
     ],
 )
 def test_settings_are_checked(values, message):
