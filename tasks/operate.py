@@ -173,13 +173,13 @@ def summary(root: ArtefactTask) -> Iterator[str]:
 
 
 def time_left(kinds: list[Group]) -> str:
-    left = [kind.seconds_left() for kind in kinds]
-    unknown = [kind.label for kind, seconds in zip(kinds, left, strict=True) if seconds is None]
-    known = sum(seconds for seconds in left if seconds)
-    if not known and not unknown:
+    left = [kind.seconds_left() for kind in kinds if kind.states["done"] < len(kind.tasks)]
+    if not left:
         return "everything is done"
+    known = [seconds for seconds in left if seconds is not None]
+    unknown = left[len(known) :]
     workers = get_config().getint("core", "workers", 1)
-    text = f"about {duration(known / workers)} with {workers} workers" if known else "not known yet"
+    text = f"about {duration(sum(known) / workers)} with {workers} workers" if known else "not known yet"
     return f"time left: {text}" + (f", {len(unknown)} kinds not counted of which none is done yet" if unknown else "")
 
 

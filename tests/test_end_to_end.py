@@ -115,7 +115,8 @@ def test_an_added_video_redoes_one_shard(finished):
         assert result.returncode == 0, result.stderr[-3000:]
         assert started(result).count("DecodeVideos") == 1
         assert started(result).count("ExtractFeatures") == 1
-        assert started(result)[:2] == ["BuildManifest", "AcquireVideos"]
+        assert started(result)[0] == "BuildManifest"
+        assert started(result).count("AcquireVideos") == 1
     finally:
         extra.unlink()
 

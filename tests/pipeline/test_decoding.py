@@ -400,7 +400,9 @@ def test_published_c3d_and_vggish(tmp_path):
 
 
 def test_order_and_content_do_not_depend_on_the_number_of_processes(tmp_path, library, children):
-    paths = [library("h264.mp4"), tmp_path / "none.mp4", library("bframes.mkv"), library("mjpeg.mov")]
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    paths = [library("h264.mp4"), empty, library("bframes.mkv"), library("mjpeg.mov")]
     ids = []
     for processes in (1, 3):
         decode(tmp_path, paths, settings=DecodingSettings(processes=processes))
