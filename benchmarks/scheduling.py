@@ -21,12 +21,15 @@ from luigi.configuration import get_config
 
 from pipeline import schemas
 from pipeline.datasets import dataset_named
-from tasks import RunBenchmark, base, config, console, operate
+from tasks import Report, RunBenchmark, base, config, console, operate
 from tasks.base import ArtefactTask
 
 
 def empty(task: ArtefactTask, output) -> None:
-    """Write an artefact of the task's schema without rows; the acquired one needs an entry per shard."""
+    """Write an artefact of the task's schema without rows; the acquired one needs entries, a report a page."""
+    if isinstance(task, Report):
+        task.page().parent.mkdir(parents=True, exist_ok=True)
+        task.page().touch()
     with output.create() as file:
         for column in task.schema.columns:
             shape = tuple(a if isinstance(a, int) else int(a.partition("+")[2] or 0) for a in column.axes)

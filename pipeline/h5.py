@@ -126,7 +126,7 @@ class Writer:
             rows = max(1, CHUNK_BYTES // row)
             rows = rows if growing else min(rows, max(len(array), 1))
             options = {"chunks": (rows, *(max(n, 1) for n in array.shape[1:])), "fletcher32": True}
-            options["maxshape"] = (None, *array.shape[1:])
+            options["maxshape"] = (None, *(n or None for n in array.shape[1:]))
         self.datasets[name] = self.file.create_dataset(name, data=array, **options)
         self.hashes[name] = hashlib.sha256(array.tobytes())
         if growing:

@@ -119,6 +119,14 @@ def test_a_killed_writer_leaves_nothing_that_counts(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.h5"], "the next writer removes it"
 
 
+def test_a_table_without_rows_and_columns(tmp_path):
+    schema = Schema("table", 1, (Column("cells", "float32", ("row", "column"), ""),))
+    with Output(tmp_path / "a.h5", schema).create() as file:
+        file.write("cells", np.zeros((0, 0)))
+    with h5.read(tmp_path / "a.h5", schema) as file:
+        assert file["cells"].shape == (0, 0)
+
+
 def test_reading_checks_schema_and_version(tmp_path):
     write(tmp_path / "a.h5")
     with pytest.raises(ArtefactError, match="found schema sample version 1, expected sample version 2"), \
