@@ -67,7 +67,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 class ArtefactTask(luigi.Task):
-    """One artefact. Subclasses declare ``schema``, ``stage`` and implement inputs, settings, name and build."""
+    """One artefact. Subclasses declare ``schema``, ``folder``, ``stages`` and say inputs, settings, name and build."""
 
     dataset = luigi.Parameter(default="demo", description="demo, folder, ucf, activitynet or vggsound")
     digest = luigi.Parameter(default="", description="computed from the settings; never needed by hand")
