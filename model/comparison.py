@@ -7,7 +7,7 @@ training anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,22 +57,24 @@ class Comparison:
     empty: tuple[str, ...]
 
 
-def read_predictions(scores_path: Path, benchmark_path: Path) -> TestPredictions:
-    """-> predictions of a result, with the video list of the benchmark that it was scored on."""
-    with h5.read(benchmark_path, schemas.BENCHMARK) as file:
-        names, video_list = file["class_name"], file.attributes["video_list_sha256"]
-    with h5.read(scores_path, schemas.SCORES) as file:
+def read_predictions(path: Path) -> TestPredictions:
+    """-> predictions of a scores artefact. Raises ArtefactError."""
+    with h5.read(path, schemas.SCORES) as file:
         order = np.argsort(file["id"], kind="stable")
-        unseen, classes = file["class_unseen"], names[file["class_index"]]
+        names, unseen = file["class_name"], file["class_unseen"]
+
+        def classes(column: str) -> np.ndarray:
+            return names[np.searchsorted(file["class_index"], file[column][order])]
+
         return TestPredictions(
-            name=str(scores_path),
-            video_list=video_list,
+            name=str(path),
+            video_list=file.attributes["video_list_sha256"],
             id=file["id"][order],
-            target=names[file["target"][order]],
-            predicted=names[file["predicted"][order]],
-            zero_shot=names[file["predicted_zero_shot"][order]],
-            seen=tuple(str(name) for name in classes[~unseen]),
-            unseen=tuple(str(name) for name in classes[unseen]),
+            target=classes("target"),
+            predicted=classes("predicted"),
+            zero_shot=classes("predicted_zero_shot"),
+            seen=tuple(str(name) for name in names[~unseen]),
+            unseen=tuple(str(name) for name in names[unseen]),
         )
 
 
@@ -104,7 +106,7 @@ def compare(results: Sequence[TestPredictions], common: bool = False) -> Compari
         if other.video_list != first.video_list and not common:
             raise PipelineError(
                 f"{other.name}: found video list {other.video_list[:12]}, expected {first.video_list[:12]} as in "
-                f"{first.name}; restrict both to the videos that they share (common) to compare them"
+                f"{first.name}; --common scores them on the test videos that they share"
             )
     ids = first.id
     for other in results[1:]:
@@ -123,3 +125,14 @@ def compare(results: Sequence[TestPredictions], common: bool = False) -> Compari
     table = np.array([[values[name] for name in MEASURES] for values, _ in scored])
     left_out = tuple(len(result.id) - len(ids) for result in results)
     return Comparison(tuple(result.name for result in results), table, len(ids), left_out, scored[0][1])
+
+
+def lines(found: Comparison) -> Iterator[str]:
+    """-> the comparison as lines of text: a row of scores per result, then what they rest on."""
+    yield "".join(f"{name:>8}" for name in ("S", "U", "HM", "ZSL")) + "  result"
+    for name, row, left_out in zip(found.names, found.scores, found.left_out, strict=True):
+        remark = f" ({left_out} of its test videos left out)" if left_out else ""
+        yield "".join(f"{value:8.2f}" for value in row) + f"  {name}{remark}"
+    yield f"on {found.videos} test videos"
+    if found.empty:
+        yield f"classes without a video, left out of the means: {', '.join(found.empty)}"

@@ -104,6 +104,7 @@ def write_scores(output: h5.Output, benchmark: Benchmark, spec: Spec, result: Re
         file.write("curve_seen", 100 * result.curve.seen)
         file.write("curve_unseen", 100 * result.curve.unseen)
         file.write("class_index", space.classes.astype(np.int32))
+        file.write("class_name", benchmark.class_name[space.classes].tolist())
         file.write("class_unseen", unseen)
         file.write("class_videos", np.bincount(np.searchsorted(space.classes, targets), minlength=len(space.classes)))
         file.write("class_recall", 100 * recall)
@@ -118,4 +119,5 @@ def write_scores(output: h5.Output, benchmark: Benchmark, spec: Spec, result: Re
         file.attributes.update(
             facts, method=spec.method, seed=spec.seed, spec=dataclasses.asdict(spec),
             empty_classes=[str(benchmark.class_name[k]) for k in standard.empty],
+            video_list_sha256=benchmark.video_list,
         )

@@ -30,7 +30,8 @@ class Benchmark:
     """Everything training needs, in memory. Class ids are rows of ``class_name``.
 
     ``audio`` (N, Da), ``video`` (N, Dv), ``class_vector`` (C, 300): float32; ``class_index`` (N) int64; ``subset`` (N)
-    one of schemas.SUBSETS; ``class_role`` (C) one of schemas.ROLES.
+    one of schemas.SUBSETS; ``class_role`` (C) one of schemas.ROLES. ``content``, ``video_list``: sha256 of the artefact
+    and of its list of videos.
     """
 
     class_name: np.ndarray
@@ -42,6 +43,7 @@ class Benchmark:
     audio: np.ndarray
     video: np.ndarray
     content: str = ""
+    video_list: str = ""
     where: str = "benchmark"
 
     def __post_init__(self) -> None:
@@ -64,7 +66,7 @@ def read_benchmark(path: Path, feature_set: str = "") -> Benchmark:
                    ("class_name", "class_role", "class_vector", "id", "subset", "audio", "video")}
         benchmark = Benchmark(
             **columns, class_index=file["class_index"].astype(np.int64), content=file.attributes["content_sha256"],
-            where=str(path),
+            video_list=file.attributes["video_list_sha256"], where=str(path),
         )
     if feature_set in WIDTHS:
         found = (benchmark.audio.shape[1], benchmark.video.shape[1])

@@ -165,8 +165,9 @@ STAGE1 = Schema("stage1", 1, (*_HISTORY, *_WEIGHTS))
 # attributes: chosen_epoch, epochs (trained), parameters, method, seed, spec
 STAGE2 = Schema("stage2", 1, (*_HISTORY, *_WEIGHTS))
 
-# attributes: chosen_epoch, parameters, empty_classes (names of classes without test videos), method, seed, spec
-SCORES = Schema("scores", 1, (
+# attributes: chosen_epoch, parameters, empty_classes (names of classes without test videos), method, seed, spec,
+# video_list_sha256 (of the benchmark)
+SCORES = Schema("scores", 2, (
     Column("output", "str", ("output",), "what predicts: theta_v (AVCA's standard), theta_a, mean, smaller, or the method's own; first row is standard"),
     Column("seen", "float64", ("output",), "S in per cent: mean recall over seen test classes"),
     Column("unseen", "float64", ("output",), "U in per cent"),
@@ -178,6 +179,7 @@ SCORES = Schema("scores", 1, (
     Column("curve_seen", "float64", ("beta",), "test S at each beta, standard output"),
     Column("curve_unseen", "float64", ("beta",), "test U at each beta, standard output"),
     Column("class_index", "int32", ("class",), "test classes, ascending; row of the benchmark's class_name"),
+    Column("class_name", "str", ("class",), "its name"),
     Column("class_unseen", "bool", ("class",), "role test_unseen"),
     Column("class_videos", "int32", ("class",), "test videos of the class"),
     Column("class_recall", "float64", ("class",), "GZSL recall in per cent, nan without videos; standard output"),

@@ -6,6 +6,7 @@
     remove  STAGE [--below] ...  delete the artefacts of a stage (and all that is made from them), after asking
     orphans [--delete]           artefacts that no present setting makes, those of luigi.cfg and of this command
     run     TASK ...             run, with any number of machines at it; exits 0 once the work is done, whoever did it
+    compare FILE FILE ...        scores of results, wherever they were made; --common: on the test videos they share
 
 TASK is a task with its parameters as on luigi's command line; default RunBenchmark with those of luigi.cfg.
 --yes deletes without asking.
@@ -22,11 +23,16 @@ from pathlib import Path
 from luigi.cmdline_parser import CmdlineParser
 
 import tasks
+from model import comparison
 from pipeline.errors import PipelineError, SettingsError
 from tasks import operate
 from tasks.base import ArtefactTask
 
-COMMANDS = ("status", "plan", "why", "remove", "orphans", "run")
+# command -> its own options
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "status": (), "plan": (), "why": (), "remove": ("below", "yes"), "orphans": ("delete", "yes"), "run": (),
+    "compare": ("common",),
+}
 POLL_S = 5.0
 NOT_RUN = 25  # luigi.cfg: [retcode] not_run
 
@@ -89,6 +95,15 @@ def done(task: ArtefactTask) -> int:
     return sum(group.states["done"] for group in operate.groups(task))
 
 
+def compare(paths: list[Path], common: bool) -> int:
+    """Print the scores of results side by side. Raises SettingsError for fewer than two."""
+    if len(paths) < 2:
+        raise SettingsError(f"compare: found {len(paths)} files, expected two or more scores artefacts of Evaluate")
+    for line in comparison.lines(comparison.compare([comparison.read_predictions(path) for path in paths], common)):
+        print(line)
+    return 0
+
+
 def main(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(__doc__)
@@ -97,12 +112,13 @@ def main(words: list[str]) -> int:
     if command not in COMMANDS:
         raise SettingsError(f"command {command!r} is unknown; expected one of {', '.join(COMMANDS)}")
     options = argparse.ArgumentParser(prog=f"python -m tasks {command}", add_help=False, allow_abbrev=False)
-    options.add_argument("--yes", action="store_true")
-    options.add_argument("--below", action="store_true")
-    options.add_argument("--delete", action="store_true")
+    for name in COMMANDS[command]:
+        options.add_argument(f"--{name}", action="store_true")
     chosen, rest = options.parse_known_args(rest)
     if command == "run":
         return run_until_done(requested(rest))
+    if command == "compare":
+        return compare([Path(word) for word in rest], chosen.common)
     stage = rest.pop(0) if command == "remove" and rest and not rest[0].startswith("-") else ""
     with CmdlineParser.global_instance(["--module", "tasks", *requested(rest)]) as parser:
         task = parser.get_task_obj()

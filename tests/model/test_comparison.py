@@ -9,7 +9,10 @@ import pytest
 
 from model import comparison, metrics
 from model.comparison import TestPredictions
-from pipeline.errors import PipelineError
+from pipeline import h5, schemas
+from pipeline.errors import PipelineError, SettingsError
+from tasks import __main__ as command
+from tests.pipeline import report_artefacts as made
 
 SEEN, UNSEEN = ("a", "b"), ("x", "y")
 
@@ -77,3 +80,28 @@ def test_what_cannot_be_compared():
     other.target[3] = "b"
     with pytest.raises(PipelineError, match="run 1: video 'v003' has another class than in run 0, expected the same"):
         comparison.compare([result(0), other], common=True)
+
+
+def test_stored_results_from_the_command_line(tmp_path, capsys):
+    """Two seeds on the same videos, then one of them on fewer: scores as they were stored, and again on what is common."""
+    one, two = (entry.scores for entry in made.entries(tmp_path, seeds=(0, 1)))
+    assert command.main(["compare", str(one), str(two)]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[0].split() == ["S", "U", "HM", "ZSL", "result"]
+    for row, path in zip(rows[1:], (one, two), strict=False):
+        with h5.read(path, schemas.SCORES) as file:
+            stored = [f"{file[name][0]:.2f}" for name in metrics.MEASURES]
+            columns = {column.name: file[column.name] for column in schemas.SCORES.columns}
+            videos = len(file["id"])
+        assert row.split() == [*stored, str(path)]
+    assert rows[3:] == [f"on {videos} test videos"]
+
+    fewer = {name: columns[name][5:] for name in ("id", "target", "predicted", "predicted_zero_shot", "embedding")}
+    lacking = made.write(tmp_path / "lacking.h5", schemas.SCORES, {**columns, **fewer}, {"video_list_sha256": "34" * 32})
+    with pytest.raises(PipelineError, match="lacking.h5: found video list 343434343434, expected 12121.*--common"):
+        command.main(["compare", str(one), str(lacking)])
+    assert command.main(["compare", str(one), str(lacking), "--common"]) == 0
+    found = capsys.readouterr().out
+    assert f"{one} (5 of its test videos left out)" in found and f"on {videos - 5} test videos" in found
+    with pytest.raises(SettingsError, match="compare: found 1 files, expected two or more scores artefacts of Evaluate"):
+        command.main(["compare", str(one)])

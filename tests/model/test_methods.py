@@ -59,6 +59,8 @@ def test_from_benchmark_to_scores(method, published, tmp_path):
         assert file["target"].tolist() == benchmark.class_index[test].tolist()
         unseen = file["class_unseen"]
         assert file["class_index"][unseen].tolist() == benchmark.classes("test_unseen").tolist()
+        assert file["class_name"].tolist() == benchmark.class_name[file["class_index"]].tolist()
+        assert file.attributes["video_list_sha256"] == "tiny list"
         np.testing.assert_allclose(np.nanmean(file["class_recall"][unseen]), file["unseen"][0])
         np.testing.assert_allclose(np.nanmean(file["class_zero_shot"]), file["zero_shot"][0])
         assert (file["confusion"].sum(1) == file["class_videos"]).all()

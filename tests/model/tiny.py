@@ -41,7 +41,7 @@ def benchmark(audio_size: int = 12, video_size: int = 16, seed: int = 0, **colum
         "class_vector": vectors.astype(np.float32), "id": np.array([f"v{k:03d}" for k in range(len(label))]),
         "class_index": label.astype(np.int64), "subset": subset,
         "audio": features(audio_size), "video": features(video_size),
-        "content": "tiny",
+        "content": "tiny", "video_list": "tiny list",
     }
     return Benchmark(**{**made, **columns})
 
@@ -66,4 +66,5 @@ def write(path: Path, given: Benchmark | None = None) -> Path:
         for name in ("failed_id", "failed_subset", "failed_reason", "failed_detail"):
             file.write(name, [])
         file.write("failed_class_index", np.zeros(0, np.int32))
+        file.attributes["video_list_sha256"] = given.video_list
     return path

@@ -110,13 +110,13 @@ def write_scores(folder: Path, benchmark: Path, seed: int) -> Path:
         "output": ["theta_v", "theta_a"], **{name: np.array([value, 0.9 * value]) for name, value in numbers.items()},
         "interval": np.array([[[v - 5, v + 5] for v in (s, u, numbers["harmonic_mean"], z)]] * 2), "beta": betas,
         "curve_seen": s * (1 - (betas / 3.4) ** 2) / (1 - (1.2 / 3.4) ** 2), "curve_unseen": u * (betas / 1.2) ** 0.3,
-        "class_index": classes.astype(np.int32), "class_unseen": unseen,
+        "class_index": classes.astype(np.int32), "class_name": list(CLASSES), "class_unseen": unseen,
         "class_videos": np.array([rows.sum() for rows in of], np.int32), "class_recall": recall,
         "class_zero_shot": np.where(unseen, recall_zero_shot, np.nan), "confusion": confusion, "id": ids,
         "target": target, "predicted": predicted.astype(np.int32), "predicted_zero_shot": zero_shot.astype(np.int32),
         "embedding": (labels[target] + random.normal(size=(len(target), 12))).astype(np.float32),
         "label_embedding": labels.astype(np.float32),
-    }, {"parameters": 1_690_000, "chosen_epoch": 7, "empty_classes": [], "method": "avca", "seed": seed,
+    }, {"video_list_sha256": "12" * 32, "parameters": 1_690_000, "chosen_epoch": 7, "empty_classes": [], "method": "avca", "seed": seed,
         "spec": {"method": "avca", "learning_rate": 0.001, "batch_size": 64, "seed": seed},
         "provenance": {"code": "v1", "host": "somewhere", "versions": {"numpy": "2.2.6", "torch": "2.11.0"}}})
 
