@@ -116,7 +116,8 @@ def write_scores(folder: Path, benchmark: Path, seed: int) -> Path:
         "target": target, "predicted": predicted.astype(np.int32), "predicted_zero_shot": zero_shot.astype(np.int32),
         "embedding": (labels[target] + random.normal(size=(len(target), 12))).astype(np.float32),
         "label_embedding": labels.astype(np.float32),
-    }, {"video_list_sha256": "12" * 32, "parameters": 1_690_000, "chosen_epoch": 7, "empty_classes": [], "method": "avca", "seed": seed,
+    }, {"video_list_sha256": "12" * 32, "parameters": 1_690_000, "chosen_epoch": 7, "empty_classes": [],
+        "method": "avca", "seed": seed,
         "spec": {"method": "avca", "learning_rate": 0.001, "batch_size": 64, "seed": seed},
         "provenance": {"code": "v1", "host": "somewhere", "versions": {"numpy": "2.2.6", "torch": "2.11.0"}}})
 
