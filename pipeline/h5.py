@@ -203,9 +203,9 @@ class Output:
                 facts["schema"], facts["schema_version"] = self.schema.name, self.schema.version
                 facts["seconds"] = round(time.monotonic() - self.started, 3)
                 facts["content_sha256"] = writer.finish()
-                for key, value in facts.items():
-                    file.attrs[key] = json.dumps(value, sort_keys=True)
-                file.attrs[CHECKSUM] = facts_checksum(file)
+                stored = {key: json.dumps(value, sort_keys=True) for key, value in facts.items()}
+                for key, value in {**stored, CHECKSUM: facts_checksum(stored)}.items():
+                    file.attrs[key] = value
                 file.flush()
             sync(sibling)
             os.replace(sibling, self.path)
@@ -330,14 +330,15 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 def _facts(file: h5py.File, path: Path) -> dict[str, Any]:
     try:
-        if file.attrs.get(CHECKSUM) != facts_checksum(file):
+        stored = dict(file.attrs.items())
+        checksum = stored.pop(CHECKSUM, None)
+        if checksum != facts_checksum(stored):
             raise DamagedArtefact(path, "the checksum of its attributes does not fit")
-        return {key: json.loads(value) for key, value in file.attrs.items() if key != CHECKSUM}
+        return {key: json.loads(value) for key, value in stored.items()}
     except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
         raise DamagedArtefact(path, f"attributes: {error}") from error
 
 
-def facts_checksum(file: h5py.File) -> str:
+def facts_checksum(stored: Mapping[str, str]) -> str:
     """-> sha256 over all attributes but the checksum itself (HDF5 keeps long ones where its checksums do not reach)."""
-    items = sorted((key, str(value)) for key, value in file.attrs.items() if key != CHECKSUM)
-    return hashlib.sha256(json.dumps(items).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(sorted((key, str(value)) for key, value in stored.items())).encode()).hexdigest()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import logging
 import time
 import traceback
@@ -50,6 +51,7 @@ def one_line_errors() -> Iterator[None]:
 def forget() -> None:
     """Drop all that is remembered about settings and tasks; tests call it when they change the configuration."""
     _digests.clear()
+    config.forget()
     luigi.Task.clear_instance_cache()
 
 
@@ -96,6 +98,12 @@ class ArtefactTask(luigi.Task):
         raise TypeError(f"{type(self).__name__} does not say how it is built")
 
     # Identity.
+
+    @classmethod
+    @functools.cache
+    def get_params(cls):
+        """Looked up once per class: a run makes its thousands of tasks many times over."""
+        return super().get_params()
 
     @classmethod
     def get_param_values(cls, params, args, kwargs):

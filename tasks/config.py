@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from typing import Any, get_args, get_origin, get_type_hints
 
 import luigi
+from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import get_config
 
 from pipeline.errors import SettingsError
@@ -94,13 +95,25 @@ def sections() -> dict[str, type[luigi.Config]]:
     return made
 
 
+_read: dict[tuple, Any] = {}  # a run of thousands of tasks asks tens of thousands of times
+
+
 def settings(name: str) -> Any:
     """-> the settings dataclass of a section, from luigi.cfg and the command line, with its ranges checked."""
-    try:
-        values = {key: value for key, value in sections()[name]().param_kwargs.items()}
-    except ValueError as error:
-        raise SettingsError(f"[{name}] of luigi.cfg: {error.__cause__ or error}") from error
-    return settings_classes()[name](**values)
+    key = (name, CmdlineParser.get_instance(), id(get_config()))
+    if key not in _read:
+        try:
+            values = sections()[name]().param_kwargs
+        except ValueError as error:
+            raise SettingsError(f"[{name}] of luigi.cfg: {error.__cause__ or error}") from error
+        _read[key] = settings_classes()[name](**values)
+    return _read[key]
+
+
+def change(section: str, key: str, value: str) -> None:
+    """Set what luigi.cfg could say, for this process."""
+    get_config().set(section, key, value)
+    _read.clear()
 
 
 def content(values: Any) -> dict[str, Any]:
@@ -138,9 +151,10 @@ def check() -> None:
     _checked.add(id(found))
 
 
-def forget_check() -> None:
-    """Look at the configuration again; tests call it when they change it."""
+def forget() -> None:
+    """Read the configuration again; tests call it when they change it."""
     _checked.clear()
+    _read.clear()
 
 
 def suggestion(word: str, known) -> str:

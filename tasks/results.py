@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import luigi
-from luigi.configuration import get_config
 
 from extractors import registry as extractor_registry
 from model import registry as method_registry
@@ -109,11 +108,11 @@ class RunBenchmark(ResultsTask, luigi.WrapperTask):
     def normalise(cls, values: dict[str, Any]) -> None:
         """The options are settings of tasks further up, under a shorter name."""
         if values["videos"]:
-            get_config().set("folder", "videos", str(Path(values["videos"]).expanduser().resolve()))
+            config.change("folder", "videos", str(Path(values["videos"]).expanduser().resolve()))
         if values["retry"]:
-            get_config().set("acquire", "retry", values["retry"])
+            config.change("acquire", "retry", values["retry"])
         if values["strict"]:
-            get_config().set("training", "strict", "true")
+            config.change("training", "strict", "true")
         super().normalise(values)
 
     def report(self) -> Report:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from luigi.configuration import LuigiConfigParser
 
-from tasks import base, config
+from tasks import base
 
 
 @pytest.fixture
@@ -18,7 +18,6 @@ def configure(tmp_path, monkeypatch):
         for section, values in {"paths": {"root": str(tmp_path / "data")}, **sections}.items():
             for key, value in values.items():
                 parser.set(section, key, str(value))
-        config.forget_check()
         base.forget()
 
     change()

@@ -50,7 +50,7 @@ def test_the_shipped_file_is_valid(configure, monkeypatch):
     parser = LuigiConfigParser()
     parser.read([str(Path(__file__).parents[2] / "luigi.cfg")])
     monkeypatch.setattr(LuigiConfigParser, "_instance", parser)
-    config.forget_check()
+    config.forget()
     config.check()
     for name in config.settings_classes():
         config.settings(name)

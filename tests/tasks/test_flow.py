@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from luigi.configuration import get_config
 
 from pipeline.datasets import folder
 from pipeline.errors import SettingsError
@@ -59,7 +58,7 @@ def test_strict_is_not_content_with_scores_that_leave_out_a_class():
     task = Evaluate(dataset="demo")
     left_out, full = facts(task, empty_classes=["red ball"]), facts(task, empty_classes=[])
     assert task.made_from_these(left_out) and task.made_from_these(full)
-    get_config().set("training", "strict", "true")
+    config.change("training", "strict", "true")
     assert not task.made_from_these(left_out) and task.made_from_these(full)
 
 
