@@ -49,7 +49,7 @@ def features(root: Path, feature_set: str, deviations: str) -> tuple[dict[str, n
     """-> video and audio features by video id of the pooled features made with exactly these deviations."""
     for path in (root / "video_features" / "demo").glob(f"{feature_set}-*.h5"):
         with h5.read(path, schemas.VIDEO_FEATURES) as file:
-            if file.attributes["parameters"]["deviations"] == deviations:
+            if file.attributes["task_parameters"]["deviations"] == deviations:
                 return tuple(dict(zip(file["id"].tolist(), file[name], strict=True)) for name in ("video", "audio"))
     raise SystemExit(f"{root}: no pooled features of {feature_set} with deviations {deviations!r}")
 

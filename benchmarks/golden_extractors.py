@@ -34,10 +34,11 @@ SHAPE = "/rate_samples_channels"
 
 
 class Networks:
-    """The four extractors with a recipe's weights, each loaded when first asked for."""
+    """The four extractors with a recipe's weights, each loaded, and arranged for the device, when first asked for."""
 
     def __init__(self, recipe: ModuleType, folder: Path, device: str = "cpu"):
         self.device = torch.device(device)
+        self.settings = ExtractionSettings(threads=torch.get_num_threads())
         self.tolerance = FEATURE_TOLERANCE[self.device.type]
         write_weights(recipe, folder)
         spelling = f"vggish={folder / 'embeddings.pth'}"
@@ -47,21 +48,24 @@ class Networks:
 
     def __getitem__(self, name: str) -> base.Extractor:
         if name not in self.made:
-            published = frozenset({"vggish_codes"})
-            self.made[name] = base.build(name, self.store, published, "ucf").to(self.device)
+            self.made[name] = base.place(self.loaded(name), self.device, self.settings)
         return self.made[name]
+
+    def loaded(self, name: str) -> base.Extractor:
+        """-> an extractor as the file has it."""
+        return base.build(name, self.store, frozenset({"vggish_codes"}), "ucf")
 
     def run(self, name: str, x: torch.Tensor, stages: dict[str, np.ndarray] | None = None) -> np.ndarray:
         """Network input -> network output, one row at a time; ``stages`` is filled with the layers that it names."""
-        network = self[name].network
+        extractor = self[name]
         hooks = []
         for layer in stages or {}:
             def keep(module, given, out, layer=layer) -> None:
                 stages[layer] = out.float().cpu().numpy()  # type: ignore[index]
-            hooks.append(network.get_submodule(layer).register_forward_hook(keep))
-        with base.arithmetic(self.device, ExtractionSettings(threads=torch.get_num_threads())):
+            hooks.append(extractor.network.get_submodule(layer).register_forward_hook(keep))
+        with base.arithmetic(self.device, self.settings):
             batches = [x] if stages else x.split(1)  # layers are recorded of the whole input
-            rows = torch.cat([network(each.to(self.device)) for each in batches])
+            rows = torch.cat([base.network_of(extractor, each.to(self.device), self.settings) for each in batches])
         for hook in hooks:
             hook.remove()
         return rows.float().cpu().numpy()
@@ -153,7 +157,7 @@ def vggish_net(file: Comparison, networks: Networks) -> None:
         compare_codes(file, networks, key, torch.from_numpy(out))
     file.ignore("*/resampy_*", inputs.OTHER_RELEASE)
     respelled = base.build("vggish", networks.respelled, frozenset(), "ucf").network.state_dict()
-    for tensor, value in networks["vggish"].network.state_dict().items():
+    for tensor, value in networks.loaded("vggish").network.state_dict().items():
         file.count("", 0.0 if torch.equal(value.cpu(), respelled[tensor]) else float("inf"), 0.0, "other spelling")
 
 
@@ -185,9 +189,9 @@ def compare_manifest(path: Path, networks: Networks) -> Group:
     group = Group("checkpoint_manifest: loaded tensors", 0, 0.0, 1e-6, [])
     ours: dict[str, dict[str, torch.Tensor]] = {"selavi": {}, "pca": {}}
     for modality in ("video", "audio"):
-        for key, value in networks[f"selavi_{modality}"].network.state_dict().items():
+        for key, value in networks.loaded(f"selavi_{modality}").network.state_dict().items():
             ours["selavi"][f"{modality}_network.base.{key}"] = value
-    ours["c3d"], ours["vggish"] = (networks[name].network.state_dict() for name in ("c3d", "vggish"))
+    ours["c3d"], ours["vggish"] = (networks.loaded(name).network.state_dict() for name in ("c3d", "vggish"))
     ours["pca"]["pca_eigen_vectors"] = networks["vggish"].get_buffer("eigenvectors")
     ours["pca"]["pca_means"] = networks["vggish"].get_buffer("means")
     for network, tensors in ours.items():

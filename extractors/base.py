@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from extractors import registry
+from extractors.networks import flat
 from extractors.settings import ExtractionSettings, WeightsSettings
 from extractors.weights import Store
 from pipeline import h5, schemas
@@ -91,22 +92,27 @@ def arithmetic(device: torch.device, settings: ExtractionSettings) -> Iterator[N
 
 
 def place(extractor: Extractor, device: torch.device, settings: ExtractionSettings) -> Extractor:
-    """-> the extractor on its device; with precision fast its convolutions are stored channels-last."""
+    """-> the extractor on its device, its network in the arrangement that is fastest there."""
     extractor = extractor.to(device)
-    if settings.precision == "fast":
+    if device.type == "cpu":
+        flat.flatten(extractor.network)
+    if channels_last(device, settings):
         volumes = any(isinstance(layer, nn.Conv3d) for layer in extractor.network.modules())
         layout = torch.channels_last_3d if volumes else torch.channels_last
         extractor.network.to(memory_format=layout)  # type: ignore[call-overload]
     return extractor
 
 
+def channels_last(device: torch.device, settings: ExtractionSettings) -> bool:
+    """-> whether networks and their input are stored channels-last: not for exact numbers of a GPU."""
+    return device.type == "cpu" or settings.precision == "fast"
+
+
 def network_of(extractor: Extractor, x: Tensor, settings: ExtractionSettings) -> Tensor:
     """Prepared input -> output of the network, float32. Under ``arithmetic``."""
-    if settings.precision == "exact":
-        return extractor.network(x)
-    if x.ndim >= 4:
+    if x.ndim >= 4 and channels_last(x.device, settings):
         x = x.contiguous(memory_format=torch.channels_last_3d if x.ndim == 5 else torch.channels_last)
-    with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=x.device.type == "cuda"):
+    with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=settings.precision == "fast"):
         features = extractor.network(x)
     return features.to(torch.float32)
 

@@ -172,7 +172,7 @@ def decord_frames(frames: Frames, wanted: np.ndarray) -> Iterator[tuple[int, np.
             check_size(frames, *(pictures.shape[1:3] if a else pictures.shape[2:0:-1]))
             for index in wanted[(wanted >= start) & (wanted < stop)].tolist():
                 yield index, pictures[index - start]
-    except decord.DECORDError as error:
+    except (decord.DECORDError, RuntimeError) as error:  # it raises the latter for a file that it can't open
         raise VideoError("corrupt", f"decord: {str(error).strip().splitlines()[-1][:200]}") from error
 
 

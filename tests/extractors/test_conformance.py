@@ -30,7 +30,7 @@ def name(request) -> str:
 
 @pytest.fixture(scope="module")
 def extractor(name) -> base.Extractor:
-    return base.build(name, Store(WeightsSettings(source="generated")), frozenset(), "demo")
+    return base.place(base.build(name, Store(WeightsSettings(source="generated")), frozenset(), "demo"), CPU, SETTINGS)
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ def second_of(path) -> np.ndarray:
 def test_features_of_real_videos_barely_move(reference_data):
     settings = ExtractionSettings(device="cpu")
     extractor = base.build("selavi_video", Store(WeightsSettings(source="generated")), frozenset(), "demo")
+    extractor = base.place(extractor, CPU, settings)
     rows: dict[str, list[np.ndarray]] = {"float": [], "uint8": []}
     with base.arithmetic(CPU, settings):
         for name in VIDEOS:
