@@ -7,6 +7,7 @@ are padded by half the difference first; a delay changes phases only, and both n
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -20,14 +21,15 @@ SELAVI_BANDS, SELAVI_FFT = 257, 1024
 SELAVI_MEAN, SELAVI_DEVIATION = 1.93, 17.89
 VGGISH_RATE_HZ, VGGISH_WINDOW, VGGISH_HOP, VGGISH_FFT, VGGISH_BANDS = 16000, 400, 160, 512, 64
 VGGISH_FRAMES = 96  # of one example
+CPU = torch.device("cpu")
 
 
 def round_half_up(value: float) -> int:
     return math.floor(value + 0.5)
 
 
-@lru_cache(maxsize=4)
-def selavi_filters(rate_hz: int) -> Tensor:
+@lru_cache(maxsize=8)
+def selavi_filters(rate_hz: int, device: torch.device = CPU) -> Tensor:
     """-> (513, 257) float64: triangles between 259 points evenly spaced in mel from 0 Hz to half the rate.
 
     Their corners are rounded down to whole bins, which leaves some filters without any: 54 of 257 at 44.1 kHz. Those
@@ -41,7 +43,7 @@ def selavi_filters(rate_hz: int) -> Tensor:
         rising, falling = np.arange(low, peak), np.arange(peak, high)
         filters[rising, band] = (rising - low) / max(peak - low, 1)
         filters[falling, band] = (high - falling) / max(high - peak, 1)
-    return torch.from_numpy(filters)
+    return torch.from_numpy(filters).to(device)
 
 
 def selavi_spectrogram(samples: Tensor, rate_hz: int = 44100) -> Tensor:
@@ -57,12 +59,19 @@ def selavi_spectrogram(samples: Tensor, rate_hz: int = 44100) -> Tensor:
     x = preemphasis(samples.to(torch.float64), 0.97)
     left = (SELAVI_FFT - window) // 2
     x = pad(x, (left, SELAVI_FFT + (frames - 1) * hop - left - length))
-    spectrogram = Spectrogram(SELAVI_FFT, window, hop, window_fn=_ones, power=2, center=False)
-    power = spectrogram.to(x.device)(x).transpose(1, 2) / SELAVI_FFT  # (B, frames, 513)
-    bands = power @ selavi_filters(rate_hz).to(x.device)  # (B, frames, 257)
-    floor = torch.finfo(torch.float64).eps
-    logarithm = torch.where(bands == 0, floor, bands).log().to(torch.float32)
+    power = spectrogram(SELAVI_FFT, window, hop, _ones, 2, x.device)(x).transpose(1, 2) / SELAVI_FFT
+    bands = power @ selavi_filters(rate_hz, x.device)  # (B, frames, 513) -> (B, frames, 257)
+    logarithm = bands.masked_fill(bands == 0, torch.finfo(torch.float64).eps).log().to(torch.float32)
     return ((logarithm - SELAVI_MEAN) / SELAVI_DEVIATION).transpose(1, 2).unsqueeze(1)
+
+
+@lru_cache(maxsize=8)
+def spectrogram(
+    length: int, window: int, hop: int, shape: Callable[..., Tensor], power: float, device: torch.device
+) -> Spectrogram:
+    """-> torchaudio's spectrogram, not centred, made once: its window's copy to a GPU would make the host wait."""
+    made = Spectrogram(length, window, hop, window_fn=shape, power=power, center=False)
+    return made.to(device)
 
 
 def _ones(length: int, **options) -> Tensor:
@@ -73,8 +82,8 @@ def _hann(length: int, **options) -> Tensor:
     return torch.hann_window(length, dtype=torch.float64, **options)
 
 
-@lru_cache(maxsize=1)
-def vggish_filters() -> Tensor:
+@lru_cache(maxsize=8)
+def vggish_filters(device: torch.device = CPU) -> Tensor:
     """-> (257, 64) float64: triangles from 125 to 7500 Hz, linear in mel at the mel of each bin; nothing at 0 Hz."""
     bins = 1127 * np.log1p(np.linspace(0, VGGISH_RATE_HZ / 2, VGGISH_FFT // 2 + 1) / 700)
     edge = np.linspace(1127 * np.log1p(125 / 700), 1127 * np.log1p(7500 / 700), VGGISH_BANDS + 2)
@@ -82,7 +91,7 @@ def vggish_filters() -> Tensor:
     fall = (edge[2:] - bins[:, None]) / (edge[2:] - edge[1:-1])
     filters = np.maximum(0, np.minimum(rise, fall))
     filters[0] = 0
-    return torch.from_numpy(filters)
+    return torch.from_numpy(filters).to(device)
 
 
 def vggish_log_mel(samples: Tensor) -> Tensor:
@@ -95,9 +104,8 @@ def vggish_log_mel(samples: Tensor) -> Tensor:
         return samples.new_zeros((len(samples), 0, VGGISH_BANDS), dtype=torch.float64)
     margin = (VGGISH_FFT - VGGISH_WINDOW) // 2
     x = pad(samples.to(torch.float64), (margin, margin))
-    spectrogram = Spectrogram(VGGISH_FFT, VGGISH_WINDOW, VGGISH_HOP, window_fn=_hann, power=1, center=False)
-    magnitude = spectrogram.to(x.device)(x).transpose(1, 2)  # (B, frames, 257)
-    return (magnitude @ vggish_filters().to(x.device) + 0.01).log()
+    magnitude = spectrogram(VGGISH_FFT, VGGISH_WINDOW, VGGISH_HOP, _hann, 1, x.device)(x).transpose(1, 2)
+    return (magnitude @ vggish_filters(x.device) + 0.01).log()  # (B, frames, 257) -> (B, frames, 64)
 
 
 def vggish_examples(log_mel: Tensor) -> Tensor:

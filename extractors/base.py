@@ -82,6 +82,8 @@ def arithmetic(device: torch.device, settings: ExtractionSettings) -> Iterator[N
     torch.backends.cuda.matmul.allow_tf32 = fast
     try:
         with (
+            # Else pinned memory would be had through the first GPU, which may be somebody else's.
+            torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext(),
             torch.inference_mode(),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=fast),
         ):
@@ -191,7 +193,7 @@ def features(
     ``read(start, stop)`` -> clips and real frames per clip (or None) of these rows. The extractor has to be on
     ``device`` (``place``) and the caller under ``arithmetic``. Memory: the batches in flight, whatever ``count`` is.
     """
-    waiting: Tensor | None = None
+    waiting: Callable[[], np.ndarray] | None = None
     for clips, valid, ready in batches(read, count, batch_clips, device, settings.prefetch_batches):
         if ready is not None:
             stream = torch.cuda.current_stream(device)
@@ -199,13 +201,29 @@ def features(
             for each in (clips, valid):
                 if each is not None:  # its memory belongs to the copying stream
                     each.record_stream(stream)
-        rows = compute(extractor, clips, valid, settings)
-        # Fetch a batch only when the next one is under way, so that the device never waits for the host.
+        rows = to_host(compute(extractor, clips, valid, settings))
+        # Wait for a batch only when the next one is under way, so that the device never waits for the host.
         if waiting is not None:
-            yield waiting.cpu().numpy()
+            yield waiting()
         waiting = rows
     if waiting is not None:
-        yield waiting.cpu().numpy()
+        yield waiting()
+
+
+def to_host(rows: Tensor) -> Callable[[], np.ndarray]:
+    """Start copying rows to the host; -> function that waits for this copy, and for nothing that was asked for later,
+    and gives them."""
+    if rows.device.type == "cpu":
+        return rows.numpy
+    host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+    host.copy_(rows, non_blocking=True)
+    done = torch.cuda.current_stream(rows.device).record_event()
+
+    def wait() -> np.ndarray:
+        done.synchronize()
+        return host.numpy()
+
+    return wait
 
 
 def extract(

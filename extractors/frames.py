@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,13 @@ KINETICS_DEVIATION = (0.22803, 0.22145, 0.216989)
 def channels_first(frames: Tensor) -> Tensor:
     """(B, T, H, W, 3) -> (B, 3, T, H, W) float32, same values."""
     return frames.permute(0, 4, 1, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
+
+
+@lru_cache(maxsize=8)
+def kinetics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """-> mean and deviation (3, 1, 1, 1) on this device: copied there once, since a copy makes the host wait for it."""
+    mean, deviation = (torch.tensor(each).view(3, 1, 1, 1) for each in (KINETICS_MEAN, KINETICS_DEVIATION))
+    return mean.to(device), deviation.to(device)
 
 
 def selavi_frames(frames: Tensor) -> Tensor:
@@ -30,9 +39,7 @@ def c3d_frames(frames: Tensor, valid: Tensor, published_colour: bool, published_
     """
     x = channels_first(frames.flip(-1) if published_colour else frames)
     if published_scale:
-        shape = (1, 3, 1, 1, 1)
-        mean = torch.tensor(KINETICS_MEAN, device=x.device).view(shape)
-        deviation = torch.tensor(KINETICS_DEVIATION, device=x.device).view(shape)
+        mean, deviation = kinetics(x.device)
         x = x.div_(255).sub_(mean).div_(deviation)
     real = torch.arange(x.shape[2], device=x.device) < valid.to(x.device).view(-1, 1)  # (B, 16)
     return x.mul_(real.view(len(x), 1, -1, 1, 1))

@@ -80,6 +80,26 @@ def test_gpu_gives_equal_bits_twice(gpu, name):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("name", list(registry.EXTRACTORS))
+def test_a_gpu_never_makes_the_host_wait(gpu, name):
+    """After the first batch nothing is copied that blocks, so batches follow each other without a gap."""
+    settings, device = ExtractionSettings(device=gpu), torch.device(gpu, 0)
+    published = frozenset({"c3d_scale", "vggish_codes"})
+    extractor = base.build(name, Store(WeightsSettings(source="generated")), published, "demo")
+    extractor = base.place(extractor, device, settings)
+    clips = torch.from_numpy(clips_of(name, 2)).to(device)
+    valid = torch.full((2,), clips.shape[1], dtype=torch.int32, device=device)
+    with base.arithmetic(device, settings):
+        first = base.to_host(base.compute(extractor, clips, valid, settings))()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            again = base.to_host(base.compute(extractor, clips, valid, settings))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert (again() == first).all()
+
+
+@pytest.mark.gpu
 def test_goldens_on_a_gpu(gpu):
     from benchmarks import golden_extractors
     from tests.extractors.test_goldens import GOLDEN
