@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 
 from luigi.cmdline_parser import CmdlineParser
+from luigi.interface import core
+from luigi.retcodes import retcode
 
 import tasks
 from model import comparison
@@ -34,7 +36,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "compare": ("common",),
 }
 POLL_S = 5.0
-NOT_RUN = 25  # luigi.cfg: [retcode] not_run
+IDLE_S = 60.0  # a worker without work goes after this long, and comes back to ask for everything anew
+FAILED = 2  # rounds with a failure and without any progress after which a run gives up
+MISSED = 5  # the same for rounds that found nothing to do: what others made may be seen late
 
 
 def requested(words: list[str]) -> list[str]:
@@ -69,25 +73,32 @@ def confirmed(yes: bool) -> bool:
 
 
 def run_until_done(words: list[str]) -> int:
-    """Run luigi again and again until the task is complete or this machine has failed twice without any progress.
+    """Run luigi again and again until the task is complete, or round after round has finished nothing anywhere.
 
     Other machines may do the last of the work; luigi on this one then ends with ``not_run``, which is no failure.
+    While a task of ours runs on another machine it ends with ``already_running``: that is a reason to wait.
     """
-    if "--scheduler-host" in words and "--local-scheduler" not in words:
-        words = [*words, "--local-scheduler", "false"]  # whatever luigi.cfg says: a host was named
     with CmdlineParser.global_instance(["--module", "tasks", *words]) as parser:
         task = parser.get_task_obj()
+        codes, alone = retcode(), core().local_scheduler
+    # A worker that stays gets what a dead machine held; one that never leaves waits for failed tasks for ever.
+    stay = [] if alone else ["--worker-keep-alive", "--worker-max-keep-alive-idle-duration", f"{IDLE_S:g}"]
     fruitless = 0
     while True:
         before = done(task)
-        command = [sys.executable, "-m", "luigi", "--module", "tasks", *words, "--worker-keep-alive"]
-        code = subprocess.run(command, check=False).returncode
+        code = luigi_once([*words, *stay])
         if task.complete():
             return 0
-        fruitless = 0 if done(task) > before else fruitless + 1
-        if fruitless >= 2 and code not in (0, NOT_RUN):
-            return code
+        moving = code == codes.already_running or done(task) > before
+        fruitless = 0 if moving else fruitless + 1
+        if fruitless >= (MISSED if code in (0, codes.not_run) else FAILED):
+            return code or codes.not_run
         time.sleep(POLL_S)
+
+
+def luigi_once(words: list[str]) -> int:
+    """-> exit code of luigi's own command."""
+    return subprocess.run([sys.executable, "-m", "luigi", "--module", "tasks", *words], check=False).returncode
 
 
 def done(task: ArtefactTask) -> int:

@@ -32,6 +32,8 @@ from tasks.targets import HDF5Target
 
 logger = logging.getLogger("luigi-interface")
 
+FAILED = "failed"  # how the last part of the log of a task begins that did not end well
+
 _digests: dict[tuple, str] = {}
 
 
@@ -187,30 +189,49 @@ class ArtefactTask(luigi.Task):
         path = self.path()
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.with_suffix(".log").touch()
+            self.log_path().touch()
         with storage_errors(path), lock(path):
             if not self.complete():
                 console.started(self)
                 started = time.monotonic()
-                with open(path.with_suffix(".log"), "w", encoding="utf-8") as log:
+                with open(self.log_path(), "w", encoding="utf-8") as log:
                     self.run_logged(Output(path, self.schema, self.attributes()), log)
                 console.done(self, time.monotonic() - started)
         self.clean_up()
 
     def run_logged(self, output: Output, log: TextIO) -> None:
-        """Build; the log file tells the settings, the environment and what went wrong."""
+        """Build; the log file tells the settings, the environment and, from ``on_failure``, what went wrong."""
         log.write(f"{self}\n" + "".join(f"{key}: {value}\n" for key, value in output.attributes.items()))
+        log.flush()
         started = time.monotonic()
-        try:
-            with storage_errors(output.path):
-                self.build(output)
-        except BaseException as error:
-            log.write(f"failed after {time.monotonic() - started:.1f} s\n{traceback.format_exc()}")
-            if isinstance(error, DamagedArtefact) and Path(error.path).is_file():
-                logger.warning("set aside as %s; run again to make it anew", HDF5Target(Path(error.path)).set_aside())
-            console.failed(self, error)
-            raise
+        with storage_errors(output.path):
+            self.build(output)
         log.write(f"done in {time.monotonic() - started:.1f} s, content {self.content_id()}\n")
+
+    def log_path(self) -> Path:
+        return self.path().with_suffix(".log")
+
+    def on_failure(self, exception):
+        """Luigi calls it in the task's process, wherever the task failed: say so, set a damaged input aside."""
+        trace = "".join(traceback.format_exception(exception))
+        logged = self.record_failure(trace)
+        console.failed(self, exception, self.log_path() if logged else None)
+        if not logged and not isinstance(exception, PipelineError):
+            console.say(trace)
+        if isinstance(exception, DamagedArtefact) and Path(exception.path).is_file():
+            logger.warning("set aside as %s; run again to make it anew", HDF5Target(Path(exception.path)).set_aside())
+        return super().on_failure(exception)
+
+    def record_failure(self, text: str) -> bool:
+        """Append what went wrong to the log; -> whether that was possible, as it is not on a disk that is read-only."""
+        if not isinstance(self.output(), HDF5Target):
+            return False
+        try:
+            with open(self.log_path(), "a", encoding="utf-8") as log:
+                log.write(f"\n{FAILED} at {time.strftime('%Y-%m-%d %H:%M:%S')}\n{text}\n")
+        except OSError:
+            return False
+        return True
 
     def clean_up(self) -> None:
         """Remove what nothing needs any more once this artefact is there."""

@@ -126,6 +126,13 @@ def dataset_settings(dataset: str) -> Any:
     return settings(dataset)
 
 
+def follow_named_scheduler(words: list[str]) -> None:
+    """Whoever names a scheduler on the command line means it, whatever [core] local_scheduler says."""
+    options = {word.partition("=")[0].replace("--core-", "--") for word in words}
+    if options & {"--scheduler-host", "--scheduler-url"} and "--local-scheduler" not in options:
+        change("core", "local_scheduler", "false")
+
+
 _checked: set[int] = set()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
 import os
 import sys
@@ -67,9 +66,9 @@ def done(task: ArtefactTask, seconds: float) -> None:
     say(f"done   {headline(task)} in {seconds:.1f} s")
 
 
-def failed(task: ArtefactTask, error: BaseException) -> None:
-    what = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
-    say(f"FAILED {headline(task)}: {what}\n         log: {task.path().with_suffix('.log')}")
+def failed(task: ArtefactTask, error: BaseException, log: Path | None) -> None:
+    what = str(error) if isinstance(error, (PipelineError, SystemExit)) else f"{type(error).__name__}: {error}"
+    say(f"FAILED {headline(task)}: {what}" + (f"\n         log: {log}" if log else ""))
 
 
 def tell_at_the_end() -> None:
@@ -83,11 +82,19 @@ def tell(process: int) -> None:
 
     if os.getpid() != process:
         return
-    with contextlib.suppress(SystemExit, Exception), CmdlineParser.global_instance(sys.argv[1:]) as parser:
-        for line in operate.summary(parser.get_task_obj()):
-            print(line, flush=True)
+    try:
+        with CmdlineParser.global_instance(sys.argv[1:]) as parser:
+            for line in operate.summary(parser.get_task_obj()):
+                print(line, flush=True)
+    except SystemExit:  # the command could not be understood, which was said
+        pass
+    except Exception as error:
+        print(f"no summary: {type(error).__name__}: {error}", flush=True)
 
 
 @luigi.Task.event_handler(luigi.Event.PROCESS_FAILURE)
 def process_failed(task, error) -> None:
-    say(f"FAILED {headline(task)}: {error}; if it was killed for memory, set [core] workers = 1")
+    """A task's process that died without a word: killed, as the system does where memory runs out."""
+    text = f"{error}; if it was killed for memory, set [core] workers = 1"
+    task.record_failure(text)
+    say(f"FAILED {headline(task)}: {text}")

@@ -24,7 +24,7 @@ from pipeline.errors import ArtefactError, PipelineError, SettingsError
 from pipeline.progress import duration
 from tasks import config
 from tasks.acquire import AcquireVideos
-from tasks.base import ArtefactTask, UsageError, lock_path
+from tasks.base import FAILED, ArtefactTask, UsageError, lock_path
 from tasks.features import DecodeVideos, ExtractFeatures
 from tasks.results import RunBenchmark
 
@@ -75,11 +75,11 @@ def locked(path: Path) -> bool:
 
 def failure(task: ArtefactTask) -> str:
     """-> the last line of the log of a task that failed, else empty."""
-    log = task.path().with_suffix(".log")
-    if not log.is_file():
+    try:
+        text = task.log_path().read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return ""
-    text = log.read_text(encoding="utf-8", errors="replace")
-    return text.strip().splitlines()[-1] if "\nfailed after " in text else ""
+    return text.strip().splitlines()[-1] if f"\n{FAILED} at " in text else ""
 
 
 @dataclass
@@ -167,7 +167,7 @@ def summary(root: ArtefactTask) -> Iterator[str]:
     unfinished = [task for task in tasks if state(task, memo) != "done"]
     for task in unfinished:
         if reason := failure(task):
-            yield f"failed: {type(task).__name__} {task.name()}: {reason}; log: {task.path().with_suffix('.log')}"
+            yield f"failed: {type(task).__name__} {task.name()}: {reason}; log: {task.log_path()}"
     yield f"Not finished: {len(tasks) - len(unfinished)} of {len(tasks)} tasks are done; " \
           "mend what failed and give the same command again: it goes on from there"
 

@@ -6,9 +6,9 @@ import luigi
 import pytest
 
 from pipeline import h5
-from pipeline.errors import DamagedArtefact
+from pipeline.errors import ArtefactError, DamagedArtefact, SettingsError
 from pipeline.h5 import Column, Schema
-from tasks import base
+from tasks import base, operate
 from tasks.base import ArtefactTask, UsageError
 
 SCHEMA = Schema("toy", 1, (Column("value", "int64", (), ""),))
@@ -77,7 +77,11 @@ def run(task):
         if not each.complete():
             for above in each.requires():
                 visit(above)
-            each.run()
+            try:
+                each.run()
+            except Exception as error:
+                each.on_failure(error)
+                raise
             assert each.complete()
 
     visit(task)
@@ -166,14 +170,41 @@ def test_the_log_tells_settings_and_what_went_wrong(monkeypatch, capsys):
 
     monkeypatch.setattr(First, "build", broken)
     with pytest.raises(ValueError, match="no such number"):
-        First().run()
-    log = First().path().with_suffix(".log").read_text()
+        run(First())
+    log = First().log_path().read_text()
     assert "settings:" in log
-    assert "failed after" in log
+    assert "failed at" in log
     assert "ValueError: no such number" in log
     said = capsys.readouterr().err
     assert "FAILED First demo First: ValueError: no such number" in said
-    assert str(First().path().with_suffix(".log")) in said
+    assert str(First().log_path()) in said
+    assert "Traceback" not in said
+
+
+def test_a_failure_before_the_build_is_told_too(monkeypatch, capsys):
+    def broken(self):
+        raise SettingsError("the ledger can't be read")
+
+    monkeypatch.setattr(First, "attributes", broken)
+    with pytest.raises(SettingsError, match="the ledger can't be read"):
+        run(First())
+    assert "FAILED First demo First: the ledger can't be read\n         log: " in capsys.readouterr().err
+    assert operate.failure(First()).endswith("the ledger can't be read")
+
+
+def test_where_nothing_can_be_written_the_failure_is_told_all_the_same(configure, capsys):
+    configure(paths={"root": "/sys/nowhere"})
+    with pytest.raises(ArtefactError, match="/sys/nowhere.* could not be written: .*; expected room and the right to"):
+        run(First())
+    said = capsys.readouterr().err
+    assert "FAILED First demo First: /sys/nowhere" in said and "log:" not in said
+
+
+def test_a_task_whose_process_was_killed_has_failed(capsys):
+    First().path().parent.mkdir(parents=True)
+    First().trigger_event(luigi.Event.PROCESS_FAILURE, First(), "Task First died unexpectedly with exit code -9")
+    assert "exit code -9; if it was killed for memory, set [core] workers = 1" in capsys.readouterr().err
+    assert operate.state(First(), {}) == "failed" and "exit code -9" in operate.failure(First())
 
 
 def test_two_runs_at_once_do_the_work_once(monkeypatch):

@@ -81,7 +81,7 @@ def test_status_counts_states_and_bytes():
     text = told(operate.status(Lake()))
     assert "Stream" in text and "3/3" in text and text.endswith("everything is done")
     Stream(shard=1).path().unlink()
-    Stream(shard=2).path().with_suffix(".log").write_text("Stream\nfailed after 1 s\nValueError: no water\n")
+    Stream(shard=2).path().with_suffix(".log").write_text("Stream\nfailed at 12:00\nValueError: no water\n")
     Stream(shard=2).path().unlink()
     with base.lock(Stream(shard=1).path()):
         kinds = {kind.label: dict(kind.states) for kind in operate.groups(Lake())}
@@ -99,7 +99,7 @@ def test_time_left_is_not_known_without_any_experience():
 
 def test_summary_names_what_failed_and_what_to_do():
     Lake().path().unlink()
-    Lake().path().with_suffix(".log").write_text("Lake\nfailed after 1 s\nOSError: dry\n")
+    Lake().path().with_suffix(".log").write_text("Lake\nfailed at 12:00\nOSError: dry\n")
     text = told(operate.summary(Lake()))
     assert "failed: Lake lake: OSError: dry; log: " in text and "4 of 5 tasks are done" in text
 
