@@ -166,13 +166,13 @@ class ExtractFeatures(ShardTask):
         return {"decoded": decoded, "extraction": config.content(config.settings("extraction"))}
 
     def process_resources(self) -> dict[str, int]:
-        return devices.resources(config.settings("extraction").device)
+        return devices.resources(config.settings("extraction").device, "gpu")
 
     def build(self, output: Output) -> None:
         from extractors import base
 
         settings = config.settings("extraction")
-        with devices.slot(settings.device) as device:
+        with devices.slot(settings.device, whole=True) as device:
             settings = dataclasses.replace(settings, device=device)
             decoded = self.decoded().path()
             weights = config.settings("weights")

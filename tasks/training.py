@@ -49,7 +49,7 @@ class MethodTask(FeatureTask):
         return {"spec": {name: value for name, value in content.items() if name not in self.unread}}
 
     def process_resources(self) -> dict[str, int]:
-        return devices.resources(config.settings("training").device)
+        return devices.resources(config.settings("training").device, "gpu_training")
 
     def name(self) -> str:
         return f"{self.feature_set}-{self.method}-seed{self.seed}"
@@ -58,7 +58,7 @@ class MethodTask(FeatureTask):
     def placed(self) -> Iterator[Spec]:
         """Yield the specification with the device that this task holds."""
         spec = self.spec()
-        with devices.slot(spec.device) as device:
+        with devices.slot(spec.device, whole=False) as device:
             yield dataclasses.replace(spec, device=device)
 
     def checkpoint(self) -> Path:
