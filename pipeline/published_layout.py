@@ -16,8 +16,8 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -27,17 +27,14 @@ from pipeline import h5, restricted_pickle, schemas
 from pipeline.benchmark import coverage, video_list_hash
 from pipeline.errors import ArtefactError, SettingsError
 from pipeline.labels import VECTOR_FILES, published_rows, shifted_classes
-from pipeline.schemas import EMBEDDING_SIZE, SUBSETS
+from pipeline.published_split import FILES, ROLE_OF, VARIANTS
+from pipeline.schemas import EMBEDDING_SIZE
 
 FEATURE_FOLDERS = {"selavi": "main_features", "c3d_vggish": "cls_features"}
-SPLIT_FOLDERS = {"selavi": "main_split", "c3d_vggish": "cls_split"}
-# stage_2_train repeats the first three and is not read by the released loader either.
-SPLITS = {"train": "stage_1_train", "val_seen": "stage_1_val_seen", "val_unseen": "stage_1_val_unseen",
-          "test_seen": "stage_2_test_seen", "test_unseen": "stage_2_test_unseen"}
+# It repeats three subsets, and is not read by the released loader either.
 RETRAIN_SPLIT, RETRAIN_SUBSETS = "stage_2_train", ("train", "val_seen", "val_unseen")
 # In an exported folder: the content id of the benchmark that it was made from.
 MADE_FROM = "benchmark_sha256.txt"
-ROLE_OF = {"train": "train", "val_unseen": "val_unseen", "test_unseen": "test_unseen"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def read_features(folder: Path, feature_set: str) -> Features:
     """
     base = feature_folder(folder, feature_set)
     columns: dict[str, list] = {name: [] for name in ("id", "class_name", "subset", "audio", "video")}
-    for subset, split in SPLITS.items():
+    for subset, split in FILES.items():
         for name in class_files(base, split):
             audio, audio_ids = read_file(base / "audio" / split / f"{name}.h5")
             video, video_ids = read_file(base / "video" / split / f"{name}.h5")
@@ -173,15 +170,29 @@ def read_texts(folder: Path) -> dict[str, str]:
     return {name: manual[name.lower()] for name in names}
 
 
+def with_listed_names(features: Features, names: Collection[str], folder: Path) -> Features:
+    """-> the same, with classes called as in all_class.txt: the released files of UCF write some in other capitals.
+
+    Raises ArtefactError for a class that is not listed.
+    """
+    listed = {name.casefold(): name for name in names}
+    found = features.class_name.tolist()
+    called = {name: name if name in names else listed.get(name.casefold(), "") for name in set(found)}
+    stray = sorted(name for name in called if not called[name])
+    if stray:
+        raise ArtefactError(f"{folder}: found features of class {stray[0]!r}, expected a class of all_class.txt")
+    return replace(features, class_name=np.array([called[name] for name in found]))
+
+
 def roles_of(features: Features, names: Sequence[str], folder: Path, feature_set: str) -> list[str]:
     """-> role of each class: what its videos say. Unseen test classes that cls_split leaves out become ``unused``."""
     roles = {}
     for subset, role in ROLE_OF.items():
         roles.update(dict.fromkeys(features.class_name[features.subset == subset].tolist(), role))
-    listed = Path(folder) / "class-split" / SPLIT_FOLDERS[feature_set] / f"{SPLITS['test_unseen']}.txt"
+    listed = Path(folder) / "class-split" / VARIANTS[feature_set] / f"{FILES['test_unseen']}.txt"
     if listed.is_file():
-        kept = {line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()}
-        roles = {name: role for name, role in roles.items() if role != "test_unseen" or name in kept}
+        kept = {line.strip().casefold() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()}
+        roles = {name: role for name, role in roles.items() if role != "test_unseen" or name.casefold() in kept}
     return [roles.get(name, "unused") for name in names]
 
 
@@ -191,10 +202,8 @@ def import_features(folder: Path, feature_set: str, published: frozenset[str], o
     Videos are sorted by id if every class file is, else kept in folder order, so that ``export_features`` gives the
     files back row for row. ``label_order`` decides which vector of the dictionary a class gets.
     """
-    features, vectors, texts = read_features(folder, feature_set), read_vectors(folder, feature_set), read_texts(folder)
-    stray = sorted(set(features.class_name.tolist()) - set(texts))
-    if stray:
-        raise ArtefactError(f"{folder}: found features of class {stray[0]!r}, expected a class of all_class.txt")
+    vectors, texts = read_vectors(folder, feature_set), read_texts(folder)
+    features = with_listed_names(read_features(folder, feature_set), texts, folder)
     by_order = "label_order" in published
     key_of = published_rows(texts) if by_order else texts
     names = sorted(texts)
@@ -257,15 +266,15 @@ def export_features(benchmark_path: Path, folder: Path, feature_set: str, datase
     strange = [name for name in names.tolist() if "/" in name or name in (".", "..", "")]
     if strange:
         raise ArtefactError(f"{benchmark_path}: class {strange[0]!r} can't be a file name, expected none with '/'")
-    places = [(split, (name,)) for name, split in SPLITS.items()] + [(RETRAIN_SPLIT, RETRAIN_SUBSETS)]
+    places = [(split, (name,)) for name, split in FILES.items()] + [(RETRAIN_SPLIT, RETRAIN_SUBSETS)]
     for split, subsets in places:
         for label, rows in by_class(index, np.isin(subset, subsets)):
             for kind, values in (("audio", audio), ("video", video)):
                 write_file(base / kind / split / f"{names[label]}.h5", values[rows], ids[rows].tolist())
     text_name = Path(VECTOR_FILES.get(dataset, f"word_embeddings_{dataset}_normed.npy")).name
     (base / "text").mkdir(parents=True)
-    table = {str(name): vector for name, vector in zip(names, vectors, strict=True)}
-    np.save(base / "text" / text_name, np.array(table, dtype=object), allow_pickle=True)
+    # plain numbers: NumPy 2's arrays can't be unpickled by the NumPy 1 that the released code runs on
+    restricted_pickle.dump(dict(zip(names.tolist(), vectors.tolist(), strict=True)), base / "text" / text_name)
     write_classes(Path(folder) / "class-split", feature_set, dataset, names.tolist(), texts.tolist(), roles.tolist())
     (base / MADE_FROM).write_text(content)
     os.replace(base, final)
@@ -298,12 +307,9 @@ def write_classes(
     }
     for split, wanted in allowed.items():
         of_split = [name for name, role in zip(names, roles, strict=True) if role in wanted]
-        lines(place / SPLIT_FOLDERS[feature_set] / f"{split}.txt", of_split)
+        lines(place / VARIANTS[feature_set] / f"{split}.txt", of_split)
 
 
 def lines(path: Path, entries: Iterable[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{entry}\n" for entry in entries), encoding="utf-8")
-
-
-assert set(SPLITS) == set(SUBSETS)
