@@ -21,7 +21,8 @@ class Call:
         return self.reduced
 
 
-MULTIARRAY = np.arange(1).__reduce__()[0]FORGED = Call(np.dtype, "i8", state=(3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0))
+MULTIARRAY = np.arange(1).__reduce__()[0]
+FORGED = Call(np.dtype, "i8", state=(3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0))
 
 
 def empty():
