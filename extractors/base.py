@@ -275,7 +275,7 @@ def check_clips(shard: h5.Artefact, modality: str, name: str, plan: str) -> None
             f"{shard.path}: found {modality} clips of plan {found!r}, expected {plan!r} for {name}; "
             "the shard was decoded for another feature set, dataset or protocol"
         )
-    shape, expected = shard.file[CLIPS[modality]].shape[1:], registry.entry(name).clip
+    shape, expected = shard.shape(CLIPS[modality])[1:], registry.entry(name).clip
     if shape != expected:
         raise ArtefactError(
             f"{shard.path}: clips of {CLIPS[modality]} have shape {shape}, expected {expected} for {name}; "

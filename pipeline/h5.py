@@ -270,7 +270,10 @@ def sync(path: Path) -> None:
 
 
 class Artefact:
-    """An open artefact. ``[name]`` reads a whole column; ``rows`` a part of one; ``attributes`` are decoded JSON."""
+    """An open artefact. ``[name]`` reads a whole column, ``rows`` and ``pick`` some rows; ``attributes``: decoded JSON.
+
+    Whatever can't be read is a DamagedArtefact, hence never read ``file`` itself.
+    """
 
     def __init__(self, file: h5py.File, path: Path, schema: Schema):
         self.file, self.path, self.schema = file, path, schema
@@ -281,16 +284,34 @@ class Artefact:
 
     def rows(self, name: str, start: int | None, stop: int | None) -> np.ndarray:
         """-> rows [start, stop) of a column, strings as NumPy ``str``."""
-        column = self.schema.column(name)
-        try:
-            array = self.file[name][start:stop] if column.axes else self.file[name][()]
-        except (OSError, KeyError, RuntimeError) as error:
-            raise DamagedArtefact(self.path, f"column {name}: {error}") from error
-        return np.char.decode(array, "utf-8") if column.dtype == "str" else array
+        return self._read(name, slice(start, stop) if self.schema.column(name).axes else ())
+
+    def pick(self, name: str, index: Any) -> np.ndarray:
+        """-> the rows of these numbers, in their order; one may be asked for twice."""
+        wanted, back = np.unique(np.asarray(index, dtype=int), return_inverse=True)
+        return self._read(name, wanted)[back]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._column(name).shape
 
     def length(self, name: str) -> int:
         """-> number of rows of a column."""
-        return len(self.file[name])
+        return self.shape(name)[0]
+
+    def _column(self, name: str) -> h5py.Dataset:
+        self.schema.column(name)
+        try:
+            return self.file[name]
+        except (OSError, KeyError, RuntimeError) as error:
+            raise DamagedArtefact(self.path, f"column {name}: {error}") from error
+
+    def _read(self, name: str, place: Any) -> np.ndarray:
+        dataset = self._column(name)
+        try:
+            array = dataset[place]
+        except (OSError, RuntimeError) as error:
+            raise DamagedArtefact(self.path, f"column {name}: {error}") from error
+        return np.char.decode(array, "utf-8") if self.schema.column(name).dtype == "str" else array
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def pool(clip_feature_paths: Sequence[Path], output: h5.Output) -> None:
     # A shard without any clip may not know the width.
     typical = next((shard for shard in shards if (shard.rows >= 0).any()), shards[0])
     with h5.read(typical.path, schemas.CLIP_FEATURES) as file:
-        widths = {kind: file.file[f"{kind}/features"].shape[1] for kind in ("video", "audio")}
+        widths = {kind: file.shape(f"{kind}/features")[1] for kind in ("video", "audio")}
     means = {kind: np.empty((len(ids), width), dtype=np.float32) for kind, width in widths.items()}
     clips = {kind: np.zeros(len(ids), dtype=np.int32) for kind in widths}
     with Progress("pool", len(ids)) as progress:

@@ -197,7 +197,7 @@ def clouds(
         inputs[key] = [tsne.cloud(title, features, classes, settings.seed)
                        for title, features in input_features(result, choice.rows)]
     with h5.read(result.entry.scores, schemas.SCORES) as file:
-        embedding, labels = file.file["embedding"][choice.rows], file["label_embedding"]
+        embedding, labels = file.pick("embedding", choice.rows), file["label_embedding"]
     at = np.searchsorted(scores["class_index"], choice.classes)
     learnt = tsne.cloud("Learnt embedding", embedding, classes, settings.seed, labels[at], range(len(at)))
     names = [str(name) for name in result.class_name[choice.classes]]
@@ -209,9 +209,7 @@ def input_features(result: Result, rows: np.ndarray) -> list[tuple[str, np.ndarr
     with h5.read(result.entry.benchmark, schemas.BENCHMARK) as file:
         where = {str(video): row for row, video in enumerate(file["id"])}
         wanted = [where[str(video)] for video in result.scores["id"][rows]]
-        order = np.argsort(wanted)
-        back = np.argsort(order)
-        read = [file.file[name][np.array(wanted)[order]][back] for name in ("audio", "video")]
+        read = [file.pick(name, wanted) for name in ("audio", "video")]
     return [("Audio features (input)", read[0]), ("Visual features (input)", read[1])]
 
 

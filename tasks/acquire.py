@@ -83,5 +83,6 @@ class AcquireVideos(ArtefactTask):
         acquire.acquire(self.input_path("manifest"), self.dataset, config.settings("acquire"), output)
 
     def shard_content(self, shard: int) -> str:
-        """-> content id of what decoding one shard depends on."""
-        return str(self.output().column("shard_content", self.schema)[shard])
+        """-> content id of what decoding one shard depends on; empty where that can't be read."""
+        column = self.output().column("shard_content", self.schema)
+        return "" if column is None else str(column[shard])

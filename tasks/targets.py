@@ -16,7 +16,7 @@ from pipeline.h5 import Schema
 
 logger = logging.getLogger("luigi-interface")
 
-_columns: dict[str, tuple[tuple[int, int, int], np.ndarray]] = {}
+_columns: dict[str, tuple[tuple[int, int, int], np.ndarray | None]] = {}
 _facts: dict[str, tuple[tuple[int, int, int], dict[str, Any] | None]] = {}
 
 
@@ -35,10 +35,9 @@ class HDF5Target(luigi.Target):
     def facts(self) -> dict[str, Any] | None:
         """-> root attributes, or None if the artefact is absent or damaged (which is logged, with its path)."""
         try:
-            stat = os.stat(self.path)
+            version = self.version()
         except FileNotFoundError:
             return None
-        version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         known = _facts.get(str(self.path))
         if known is None or known[0] != version:
             try:
@@ -49,15 +48,24 @@ class HDF5Target(luigi.Target):
             _facts[str(self.path)] = known
         return known[1]
 
-    def column(self, name: str, schema: Schema) -> np.ndarray:
-        """-> a small column, read once per version of the file."""
+    def column(self, name: str, schema: Schema) -> np.ndarray | None:
+        """-> a small column, read once per version of the file; None if it is damaged, as the file then counts."""
         key = f"{self.path}:{name}"
-        stat = os.stat(self.path)
-        version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        version = self.version()
         if key not in _columns or _columns[key][0] != version:
-            with h5.read(self.path, schema) as file:
-                _columns[key] = (version, file[name])
+            try:
+                with h5.read(self.path, schema) as file:
+                    _columns[key] = (version, file[name])
+            except DamagedArtefact as error:
+                logger.warning("%s; it will be made again", error)
+                _facts[str(self.path)] = (version, None)
+                _columns[key] = (version, None)
         return _columns[key][1]
+
+    def version(self) -> tuple[int, int, int]:
+        """-> what changes when the file is replaced. Raises FileNotFoundError."""
+        stat = os.stat(self.path)
+        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
     def set_aside(self) -> Path:
         """Rename a damaged artefact, so that the next run makes it again; -> its new path."""

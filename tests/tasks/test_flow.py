@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
+from pipeline import schemas
 from pipeline.datasets import folder
 from pipeline.errors import SettingsError
+from pipeline.h5 import Output
 from pipeline.progress import Progress
 from tasks import acquire, config, operate
 from tasks.acquire import AcquireVideos
@@ -148,3 +151,20 @@ def test_features_know_the_settings_of_their_decoded_shard(configure):
     configure(decoding={"max_pixels": 1000})
     lines = operate.differences(before, ExtractFeatures(dataset="demo").identity()["settings"], "setting")
     assert "  setting decoded.decoding.max_pixels: found" in "\n".join(lines)
+
+
+def test_a_flipped_byte_in_what_shards_are_named_by_makes_the_snapshot_anew(configure):
+    """It is read to answer what is complete, where no task fails that could set the file aside."""
+    task = AcquireVideos(dataset="demo")
+    content = np.array([f"{shard:02d}" * 32 for shard in range(8)])
+    with Output(task.path(), schemas.ACQUIRED, facts(task)).create() as file:
+        for column in schemas.ACQUIRED.columns:
+            shape = [axis if isinstance(axis, int) else 0 for axis in column.axes]
+            file.write(column.name, content if column.name == "shard_content" else np.zeros(shape, column.dtype))
+    assert ExtractFeatures(dataset="demo", shard=3).input_ids()["acquired"] == content[3]
+    raw = task.path().read_bytes()
+    place = raw.index(content[3].encode())
+    task.path().write_bytes(raw[:place] + b"x" + raw[place + 1 :])
+    assert task.output().exists()
+    assert ExtractFeatures(dataset="demo", shard=3).input_ids()["acquired"] == ""
+    assert not task.output().exists()
