@@ -32,6 +32,10 @@ ENCRYPTED_TAGS = {"encv", "enca", "drmi", "drms"}
 MAX_PIXELS = 7680 * 4320
 SIGNATURES = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"free"), (0, b"RIFF"), (0, b"\x1aE\xdf\xa3"),
               (0, b"FLV\x01"), (0, b"OggS"), (0, b"\x00\x00\x01\xba"), (0, b"0&\xb2u\x8ef\xcf\x11"))
+# Heads that no reader can take for text, and so for a playlist; in the order MP4, AVI, Matroska, FLV, Ogg.
+UNMISTAKABLE = re.compile(
+    rb"\0...(ftyp|moov|mdat|wide|free|skip)|RIFF....AVI |\x1aE\xdf\xa3.{1,60}(matroska|webm)|FLV\x01|OggS\0", re.DOTALL
+)
 # What PyAV raises over damaged content.
 DAMAGE = (av.error.FFmpegError, StopIteration, ValueError, IndexError, OverflowError, ZeroDivisionError)
 PROBE_COLUMNS = (
@@ -122,6 +126,12 @@ def open_media(path: Path) -> InputContainer:
         return av.open("file:" + str(path.absolute()), container_options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise VideoError(*sniff(path, error)) from error
+
+
+def is_unmistakable(path: Path) -> bool:
+    """-> whether a file begins as its container alone does: a reader that can't be kept from playlists may have it."""
+    with path.open("rb") as file:
+        return UNMISTAKABLE.match(file.read(80)) is not None
 
 
 def sniff(path: Path, error: Exception) -> tuple[str, str]:

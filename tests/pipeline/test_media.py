@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import struct
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pipeline import media
+from pipeline.decoders import BACKENDS, read_frames, read_timeline
 from pipeline.errors import REASONS, PipelineError, VideoError
 from pipeline.media import PROBE_COLUMNS, decoder_versions, ffmpeg_command, ffmpeg_input, ffmpeg_path, probe
 from pipeline.schemas import ACQUIRED
-from tests.synthetic import make_video, run_ffmpeg
+from tests.synthetic import make_video, read_counter, run_ffmpeg
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +141,7 @@ PLAYLISTS = {
 @pytest.mark.parametrize("name", PLAYLISTS)
 def test_playlists_are_not_followed(tmp_path, videos, name):
     """Neither to a local file, nor to the network; by no reader."""
+    _, frames, _ = read_timeline(videos / "a.mp4", probe(videos / "a.mp4"), media.MAX_PIXELS)
     server = http.server.HTTPServer(("127.0.0.1", 0), Recorder)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -145,6 +149,9 @@ def test_playlists_are_not_followed(tmp_path, videos, name):
             path = tmp_path / name
             path.write_text(PLAYLISTS[name].format(target=target))
             assert reason_of(path) == "not_media"
+            for backend in BACKENDS:
+                with pytest.raises(VideoError, match="corrupt|not_media"):
+                    list(read_frames(backend, replace(frames, path=path), np.arange(3)))
             output = tmp_path / "out.raw"
             node = ffmpeg_input(path).output(str(output), format="rawvideo")
             with pytest.raises(RuntimeError, match="whitelist|Invalid"):
@@ -154,6 +161,25 @@ def test_playlists_are_not_followed(tmp_path, videos, name):
         server.shutdown()
         server.server_close()
     assert Recorder.asked == []
+
+
+def test_a_playlist_that_is_a_transport_stream_too_is_not_followed(tmp_path):
+    """decord's libavformat takes it for a playlist, PyAV's for a stream: no backend may show the other file."""
+    own = make_video(tmp_path / "own.ts", 1.0)
+    secret = tmp_path / "secret.ts"
+    make_video(tmp_path / "long.mp4", 2.0)
+    run_ffmpeg(["-i", tmp_path / "long.mp4", "-ss", "1", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "12",
+                "-c:a", "aac", secret])
+    head = PLAYLISTS["a.m3u8"].format(target=secret).encode()
+    path = tmp_path / "video"
+    path.write_bytes(head + b"\n" * (-len(head) % 188) + own.read_bytes())
+    _, frames, _ = read_timeline(path, probe(path), media.MAX_PIXELS)
+    shown = {}
+    for backend in BACKENDS:
+        with contextlib.suppress(VideoError):
+            shown[backend] = [read_counter(picture) for _, picture in read_frames(backend, frames, np.arange(3))]
+    assert shown == {"pyav": [0, 1, 2]}
+    assert not media.is_unmistakable(path) and media.is_unmistakable(tmp_path / "long.mp4")
 
 
 def test_commands_are_vectors_with_plain_names(tmp_path):
