@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import importlib
 import os
 import resource
@@ -201,7 +202,7 @@ def attempt(function: Callable[..., Any], arguments: tuple) -> tuple[str, Any]:
         return "ok", function(*arguments)
     except VideoError as error:
         return "video", error
-    except MemoryError:
-        return "video", VideoError("decoder_crashed", "a decoder ran out of its memory limit")
-    except Exception:
+    except Exception as error:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return "video", VideoError("decoder_crashed", "a decoder ran out of its memory limit")
         return "bug", traceback.format_exc()

@@ -23,16 +23,8 @@ import av
 import numpy as np
 
 from pipeline.errors import VideoError
-from pipeline.media import (
-    DAMAGE,
-    MediaFacts,
-    decoder_versions,
-    ffmpeg_command,
-    ffmpeg_input,
-    is_unmistakable,
-    open_media,
-)
-from pipeline.resampling import resample_blocks
+from pipeline.media import DAMAGE, MediaFacts, decoder_versions, ffmpeg_command, ffmpeg_input, open_media
+from pipeline.resampling import RawFile, resample_blocks
 from pipeline.windows import SoundPlan, Timeline
 
 UPRIGHT = (1, 0, 0, 1)
@@ -158,14 +150,9 @@ def cut(timeline: Timeline, start_s: float, end_s: float) -> tuple[Timeline, int
 
 
 def decord_frames(frames: Frames, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (index, upright RGB) of the wanted frames, by decord.
-
-    It opens what its own libavformat takes a file for, playlists included: only files that can't be one.
-    """
+    """Yield (index, upright RGB) of the wanted frames, by decord."""
     import decord
 
-    if not is_unmistakable(frames.path):
-        raise VideoError("corrupt", "decord: not for a file whose head does not say what it is")
     a, b, c, d = frames.matrix
     if frames.discarded or frames.streams > 1 or a * d - b * c < 0:
         raise VideoError("corrupt", "decord: not for edit lists that hide frames, several video streams or mirrors")
@@ -392,11 +379,9 @@ def sound_command(path: Path, facts: MediaFacts, rate: int, channels: int, zero_
 
 def resampled(raw: Path, rate: int, target_rate: int, target: Path) -> int:
     """Resample a raw float32 file into another; -> samples written."""
-    count = raw.stat().st_size // 4
-    source = np.memmap(raw, "<f4", "r") if count else np.zeros(0, np.float32)
     written = 0
     with target.open("wb") as file:
-        for block in resample_blocks(source, rate, target_rate):
+        for block in resample_blocks(RawFile(raw), rate, target_rate):
             file.write(block.astype("<f4").tobytes())
             written += len(block)
     return written

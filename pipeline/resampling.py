@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,20 @@ STEPS = 512
 ROLL_OFF = 0.9475937167399596
 BETA = 14.769656459379492
 BLOCK = 1 << 16
+
+
+class RawFile:
+    """Samples of a raw little-endian float32 file, read piece by piece: a memory map of it would count as memory."""
+
+    def __init__(self, path: Path):
+        self.path, self.length = path, path.stat().st_size // 4
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        start, stop, _ = part.indices(self.length)
+        return np.fromfile(self.path, "<f4", max(stop - start, 0), offset=4 * start)
 
 
 @functools.cache
@@ -39,17 +54,17 @@ def side_filter(offset: int, ratio: float) -> tuple[np.ndarray, np.ndarray]:
     return scale * table[entries], scale * (following - table[entries])
 
 
-def resample(x: np.ndarray, rate: int, target: int = 16000) -> np.ndarray:
+def resample(x: np.ndarray | RawFile, rate: int, target: int = 16000) -> np.ndarray:
     """(n,) real -> (int(n * target / rate),) float64: ``x`` at ``target`` Hz.
 
     The time of each output is accumulated in float64, one by one, as the original does: where it should meet an input
-    sample it may fall just short, and the sample before is then the centre. ``x`` is read in blocks (a memory map will
-    do); beyond its ends it is silence.
+    sample it may fall just short, and the sample before is then the centre. ``x`` is read in blocks (a ``RawFile``
+    will do); beyond its ends it is silence.
     """
     return np.concatenate(list(resample_blocks(x, rate, target)) or [np.zeros(0)])
 
 
-def resample_blocks(x: np.ndarray, rate: int, target: int = 16000) -> Iterator[np.ndarray]:
+def resample_blocks(x: np.ndarray | RawFile, rate: int, target: int = 16000) -> Iterator[np.ndarray]:
     """``resample`` piece by piece, in bounded memory."""
     if rate == target:
         for start in range(0, len(x), BLOCK):
@@ -74,7 +89,7 @@ def resample_blocks(x: np.ndarray, rate: int, target: int = 16000) -> Iterator[n
         yield filtered(block, centres - base, fractions, ratio, reach, filters)
 
 
-def padded(x: np.ndarray, start: int, stop: int) -> np.ndarray:
+def padded(x: np.ndarray | RawFile, start: int, stop: int) -> np.ndarray:
     """-> x[start:stop] as float64, zeros where it reaches beyond either end."""
     inside = np.asarray(x[max(start, 0):max(stop, 0)], np.float64)
     before = max(-start, 0)

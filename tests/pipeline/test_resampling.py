@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from pipeline.resampling import resample, resample_blocks
+from pipeline.decode_pool import attempt
+from pipeline.decoders import resampled
+from pipeline.resampling import RawFile, resample, resample_blocks
 from tests.golden.extractors import recipe
 from tests.pipeline.test_windows import golden
 
@@ -47,3 +53,38 @@ def test_blocks_carry_the_time_register_on(monkeypatch):
     blocks = list(resample_blocks(x, 44100))
     assert len(blocks) == -(-len(whole) // 1000)
     np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-14)
+
+
+@pytest.mark.parametrize(("samples", "rate"), [(0, 44100), (5, 44100), (70_000, 44100), (70_000, 16000)])
+def test_a_file_is_resampled_as_its_samples_are(tmp_path, samples, rate):
+    x = np.random.default_rng(0).standard_normal(samples).astype(np.float32)
+    x.tofile(tmp_path / "raw")
+    count = resampled(tmp_path / "raw", rate, 16000, tmp_path / "made")
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "made", "<f4"), resample(x, rate).astype(np.float32))
+    assert count == len(resample(RawFile(tmp_path / "raw"), rate))
+
+
+def test_a_long_file_needs_no_more_memory_than_a_short_one(tmp_path):
+    """400 MB of silence, in a child that may have 100 MB more than it has at the start."""
+    with (tmp_path / "raw").open("wb") as file:
+        file.truncate(400 << 20)
+    code = f"""
+import resource
+from pathlib import Path
+from pipeline.decode_pool import attempt
+from pipeline.decoders import resampled
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20),) * 2)
+print(resampled(Path({str(tmp_path / "raw")!r}), 16000, 16000, Path("/dev/null")))
+"""
+    made = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert int(made.stdout) == 100 << 20
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")])
+def test_memory_that_runs_out_is_the_videos_reason(error):
+    def work():
+        raise error
+
+    kind, found = attempt(work, ())
+    assert (kind, found.reason) == ("video", "decoder_crashed")
