@@ -23,7 +23,15 @@ import av
 import numpy as np
 
 from pipeline.errors import VideoError
-from pipeline.media import DAMAGE, MediaFacts, decoder_versions, ffmpeg_command, ffmpeg_input, open_media
+from pipeline.media import (
+    DAMAGE,
+    MediaFacts,
+    decoder_versions,
+    ffmpeg_command,
+    ffmpeg_input,
+    is_unmistakable,
+    open_media,
+)
 from pipeline.resampling import RawFile, resample_blocks
 from pipeline.windows import SoundPlan, Timeline
 
@@ -150,9 +158,14 @@ def cut(timeline: Timeline, start_s: float, end_s: float) -> tuple[Timeline, int
 
 
 def decord_frames(frames: Frames, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (index, upright RGB) of the wanted frames, by decord."""
+    """Yield (index, upright RGB) of the wanted frames, by decord.
+
+    It opens what its own libavformat takes a file for, playlists included: only files that can't be one.
+    """
     import decord
 
+    if not is_unmistakable(frames.path):
+        raise VideoError("corrupt", "decord: not for a file whose head does not say what it is")
     a, b, c, d = frames.matrix
     if frames.discarded or frames.streams > 1 or a * d - b * c < 0:
         raise VideoError("corrupt", "decord: not for edit lists that hide frames, several video streams or mirrors")
