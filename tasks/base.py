@@ -11,6 +11,7 @@ artefact exists and was made from the content ids that its inputs have now.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import logging
@@ -33,6 +34,8 @@ from tasks.targets import HDF5Target
 logger = logging.getLogger("luigi-interface")
 
 FAILED = "failed"  # how the last part of the log of a task begins that did not end well
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 _digests: dict[tuple, str] = {}
 
@@ -64,10 +67,23 @@ def lock_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold the one right to write ``path`` on this machine; a dead holder's lock is gone with it."""
+    """Hold the one right to write ``path`` on this machine; a dead holder's lock is gone with it.
+
+    On a file system without locks two runs at once may make the same artefact, each a whole one; a warning says so.
+    """
     with open(lock_path(path), "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            warn_of_no_locks(path.parent)
         yield
+
+
+@functools.cache
+def warn_of_no_locks(folder: Path) -> None:
+    logger.warning("%s: its file system has no locks: start one run at a time there, or use luigid", folder)
 
 
 class ArtefactTask(luigi.Task):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import os
@@ -24,7 +25,7 @@ from pipeline.errors import ArtefactError, PipelineError, SettingsError
 from pipeline.progress import duration
 from tasks import config
 from tasks.acquire import AcquireVideos
-from tasks.base import FAILED, ArtefactTask, UsageError, lock_path
+from tasks.base import FAILED, NO_LOCKS, ArtefactTask, UsageError, lock_path
 from tasks.features import DecodeVideos, ExtractFeatures
 from tasks.results import RunBenchmark
 
@@ -65,11 +66,12 @@ def locked(path: Path) -> bool:
     """-> whether a process on this machine is making this artefact."""
     try:
         with open(lock_path(path)) as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # NFS gives exclusive ones to writers only
     except BlockingIOError:
         return True
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, *NO_LOCKS):
+            raise
     return False
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
+import os
+import time
+
 import luigi
 import pytest
 
@@ -207,8 +212,40 @@ def test_a_task_whose_process_was_killed_has_failed(capsys):
     assert operate.state(First(), {}) == "failed" and "exit code -9" in operate.failure(First())
 
 
-def test_two_runs_at_once_do_the_work_once(monkeypatch):
-    run(First())
-    calls = len(Toy.calls)
-    First().run()
-    assert len(Toy.calls) == calls
+def test_two_runs_at_once_do_the_work_once(tmp_path):
+    """Each in a process of its own, as a lock is one's process's; the first takes its time."""
+    root = tmp_path / "data" / "toy"
+    First().path().parent.mkdir(parents=True)
+    meet = multiprocessing.get_context("fork").Barrier(2, timeout=20)
+
+    def build(self, output):
+        (root / f"built-by-{os.getpid()}").touch()
+        time.sleep(0.3)
+        Toy.build(self, output)
+
+    def one():
+        First.build = build
+        meet.wait()
+        First().run()
+        assert First().complete()
+
+    runs = [multiprocessing.get_context("fork").Process(target=one) for _ in range(2)]
+    for each in runs:
+        each.start()
+    for each in runs:
+        each.join(30)
+    assert [each.exitcode for each in runs] == [0, 0]
+    assert len(list(root.glob("built-by-*"))) == 1
+
+
+def test_without_locks_work_goes_on_with_a_warning(monkeypatch, caplog):
+    def no_locks(handle, how):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(base.fcntl, "flock", no_locks)
+    monkeypatch.setattr(base.logger, "propagate", True)
+    base.warn_of_no_locks.cache_clear()
+    assert run(Second()) == ["First", "Second"]
+    assert not operate.locked(First().path())
+    assert [record.message for record in caplog.records if "has no locks: start one run at a time" in record.message]
+    assert len(caplog.records) == 1
