@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
@@ -13,12 +16,20 @@ from benchmarks.parity_group import Group
 STAGE_SAMPLES = 13
 
 
+class Missing(Exception):
+    """A golden array that others can't be compared without."""
+
+    def __init__(self, key: str):
+        super().__init__(key)
+        self.key = key
+
+
 class Comparison:
     """The arrays of ``path`` (.npz); ``set_name`` is its folder's, which every generated input's name begins with.
 
     Each comparing method takes the golden array's key and our value, and counts into the group named by its last
-    argument. A shape or an exact value that differs counts as an infinite deviation; a key that this set lacks counts
-    as nothing.
+    argument. A shape or an exact value that differs counts as an infinite deviation; a key that is missing fails, and
+    so does an array that nothing is compared with: sets may hold different cases, but every case is whole.
     """
 
     def __init__(self, path: Path, recipe: ModuleType):
@@ -32,7 +43,27 @@ class Comparison:
         self.left = set(self.golden)
 
     def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self.golden:
+            raise Missing(key)
         return self.golden[key]
+
+    def has(self, start: str) -> bool:
+        """-> whether this set holds a case whose keys start so."""
+        return any(key.startswith(start) for key in self.golden)
+
+    def fail(self, key: str, reason: str) -> None:
+        """Count a failure that no number tells."""
+        name = f"{self.label} {key}: {reason}" if key else f"{self.label}: {reason}"
+        self.groups[name] = Group(name, 0, float("inf"), 0.0, [])
+        self.left.discard(key)
+
+    @contextlib.contextmanager
+    def complete(self) -> Iterator[None]:
+        """Within it an array that is asked for and missing is a failure, and ends it."""
+        try:
+            yield
+        except Missing as error:
+            self.fail(error.key, "missing, and others can't be compared without it")
 
     def names(self, suffix: str) -> list[str]:
         """-> what stands before ``suffix`` in keys that end so, in file order."""
@@ -47,26 +78,26 @@ class Comparison:
     def exact(self, key: str, found: object, group: str = "exact") -> None:
         """Values, texts, counts or indices that have to be equal."""
         if key not in self.golden:
-            return
+            return self.fail(key, "missing")
         self.count(key, 0.0 if np.array_equal(self.golden[key], np.asarray(found)) else float("inf"), 0.0, group)
 
     def absolute(self, key: str, found: np.ndarray, tolerance: float, group: str = "values") -> None:
         """Largest absolute difference."""
         if key not in self.golden:
-            return
+            return self.fail(key, "missing")
         self.count(key, largest(self.golden[key], found), tolerance, group)
 
     def relative(self, key: str, found: np.ndarray, tolerance: float, group: str = "features") -> None:
         """Largest absolute difference, by the largest golden magnitude."""
         if key not in self.golden:
-            return
+            return self.fail(key, "missing")
         scale = max(float(np.abs(self.golden[key]).max()), 1e-300)
         self.count(key, largest(self.golden[key], found) / scale, tolerance, group)
 
     def moments(self, key: str, found: np.ndarray, tolerance: float, group: str = "values") -> None:
         """Mean, standard deviation and sum of magnitudes of an array; the sum is compared per value."""
         if key not in self.golden:
-            return
+            return self.fail(key, "missing")
         x = np.asarray(found, np.float64)
         wanted = self.golden[key] / (1, 1, x.size)
         self.count(key, largest(wanted, np.array([x.mean(), x.std(), np.abs(x).mean()])), tolerance, group)
@@ -74,7 +105,7 @@ class Comparison:
     def stage(self, key: str, found: np.ndarray, tolerance: float, group: str = "stages") -> None:
         """Mean, deviation, sum of magnitudes and 13 samples of a layer's output, by its mean magnitude."""
         if key not in self.golden:
-            return
+            return self.fail(key, "missing")
         x = np.asarray(found, np.float64)
         samples = x.ravel()[:: max(1, x.size // STAGE_SAMPLES)][:STAGE_SAMPLES]
         ours = np.array([x.mean(), x.std(), np.abs(x).mean(), *samples])
@@ -83,6 +114,17 @@ class Comparison:
         scale = np.full(len(wanted), max(wanted[2], 1e-300))
         scale[3:] = max(float(np.abs(wanted[3:]).max()), wanted[2])
         self.count(key, largest(wanted / scale, ours / scale), tolerance, group)
+
+    def parts(self, key: str, found: np.ndarray, tolerance: float) -> None:
+        """Whatever is here of an array: all of it, under ``key``, or every n-th along its last axes, under
+        ``key/subset_::2_::3`` (also written ``key_subset_...``)."""
+        spelled = [each for each in self.golden if re.fullmatch(rf"{re.escape(key)}([/_]subset(_[\d:]*)+)?", each)]
+        for each in spelled:
+            steps = [part.split(":") for part in each[len(key) + 1 :].split("_")[1:]]
+            cut = [slice(*(int(number) if number else None for number in step)) for step in steps]
+            self.absolute(each, found[(..., *cut)], tolerance)
+        if not spelled:
+            self.fail(key, "missing, and so is every subset of it")
 
     def ignore(self, pattern: str, reason: str) -> None:
         for key in sorted(key for key in self.left if fnmatchcase(key, pattern)):
@@ -97,8 +139,11 @@ class Comparison:
             self.ignore(key, "a setting that the other arrays were made with")
 
     def finish(self) -> list[Group]:
-        """-> the groups; arrays that nothing looked at are listed as such."""
-        self.ignore("*", "no rule for this array")
+        """-> the groups; arrays that nothing was compared with are failures, as is a file without any other."""
+        for key in sorted(self.left):
+            self.fail(key, "nothing was compared with this array")
+        if not any(group.compared for group in self.groups.values()):
+            self.fail("", "nothing was compared")
         return list(self.groups.values())
 
 

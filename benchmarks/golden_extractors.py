@@ -5,6 +5,7 @@ The weights are written with torch.save in the published layouts and come back t
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import tempfile
@@ -29,8 +30,8 @@ from pipeline import crops, windows
 FEATURE_TOLERANCE = {"cpu": 2e-5, "cuda": 2e-4}
 # A code may step by one where the projection is next to a whole number: at most this share of them.
 CODE_SHARE = 0.02
-# Of a waveform: rate, samples, channels. Stands in the file of the spectrograms.
-SHAPE = "/rate_samples_channels"
+# Tensors of the manifest that no feature needs: the classifiers.
+HEADS = ("mlp_", "fc8.")
 
 
 class Networks:
@@ -107,6 +108,8 @@ def selavi_net(file: Comparison, networks: Networks) -> None:
         moments = () if video else (0.3, 0.6)
         out = noise(file, networks, key, f"selavi_{key}", "selavi_video" if video else "selavi_audio", shape, *moments)
         file.relative(f"{key}/feature", out[0], networks.tolerance)
+    if not file.has("e2e/"):
+        return
     facts = file["e2e/n_frames_fps_tick_H_W_nsamples"]
     count, tick, height, width, length = (int(facts[index]) for index in (0, 2, 3, 4, 5))
     frames = file.recipe.frames_uint8(file.set_name, "selavi_e2e_frames", count, height, width)
@@ -132,10 +135,12 @@ def c3d_net(file: Comparison, networks: Networks) -> None:
     for key in file.names("/feature"):
         out = noise(file, networks, key, f"c3d_{key}", "c3d", (1, 3, 16, 112, 112))
         file.relative(f"{key}/feature", out[0], networks.tolerance)
+    if not file.has("e2e/"):
+        return
     count, height, width = (int(value) for value in file["e2e/N_H_W"])
     frames = file.recipe.frames_uint8(file.set_name, "c3d_e2e_frames", count, height, width)
     file.exact("e2e/frames_sha256", file.recipe.sha256_of(frames))
-    for mode in ("bgr_plain", "bgr_wrap"):
+    for mode in (each for each in inputs.C3D_MODES if file.has(f"e2e/{each}/")):
         rows = networks.run("c3d", inputs.c3d_clips(frames, mode))
         file.relative(f"e2e/{mode}/average", rows.mean(axis=0), networks.tolerance)
         file.relative(f"e2e/{mode}/per_clip_subset_::16", rows[:, ::16], networks.tolerance)
@@ -143,19 +148,23 @@ def c3d_net(file: Comparison, networks: Networks) -> None:
 
 
 def vggish_net(file: Comparison, networks: Networks) -> None:
-    with np.load(file.path.with_name("vggish_pre.npz")) as spectrograms:
-        facts = {key.partition("/")[0]: spectrograms[key].tolist() for key in spectrograms.files if key.endswith(SHAPE)}
+    spectrograms = file.path.with_name("vggish_pre.npz")
+    shapes = dict(np.load(spectrograms)) if spectrograms.is_file() else {}
     for key in file.names("/embedding"):
-        if "resampy" in key and "0.2.2" not in key:
+        name = key.partition("/")[0]
+        if key != name and not key.endswith(inputs.OUR_RELEASE):
             continue
         if key.startswith("noise"):
             out = noise(file, networks, key, f"vggish_{key}", "vggish", (2, 1, 96, 64), -1.5, 1.5)
+        elif f"{name}/rate_samples_channels" in shapes:
+            facts = shapes[f"{name}/rate_samples_channels"].tolist()
+            out = networks.run("vggish", inputs.vggish_input(inputs.vggish_sound(file, name, *facts)[1]))
         else:
-            name = key.partition("/")[0]
-            out = networks.run("vggish", inputs.vggish_input(inputs.vggish_sound(file, name, *facts[name])[1]))
+            file.fail(key, f"{spectrograms.name} beside it does not say what sound {name} is")
+            continue
         file.relative(f"{key}/embedding", out, networks.tolerance)
         compare_codes(file, networks, key, torch.from_numpy(out))
-    file.ignore("*/resampy_*", inputs.OTHER_RELEASE)
+    inputs.ignore_other_releases(file)
     respelled = base.build("vggish", networks.respelled, frozenset(), "ucf").network.state_dict()
     for tensor, value in networks.loaded("vggish").network.state_dict().items():
         file.count("", 0.0 if torch.equal(value.cpu(), respelled[tensor]) else float("inf"), 0.0, "other spelling")
@@ -170,7 +179,7 @@ def compare_codes(file: Comparison, networks: Networks, key: str, embedding: tor
     apart = np.abs(codes - file[f"{key}/uint8"].astype(np.float32))
     share = float((apart > 0).mean()) if apart.max() <= 1 else float("inf")
     file.count(f"{key}/uint8", share, CODE_SHARE, "codes one apart, share")
-    if f"{key}/uint8_average" in file.golden:
+    if not key.startswith("noise"):
         allowed = apart.sum(axis=0) / len(codes) + 1e-9
         difference = np.abs(codes.mean(axis=0, dtype=np.float64) - file[f"{key}/uint8_average"])
         file.count(f"{key}/uint8_average", float((difference / allowed).max()), 1.0, "average of codes, by allowance")
@@ -183,7 +192,7 @@ NETWORK_FILES: dict[str, Callable[[Comparison, Networks], None]] = {
 }
 
 
-def compare_manifest(path: Path, networks: Networks) -> Group:
+def compare_manifest(path: Path, networks: Networks) -> list[Group]:
     """Every tensor that our loader gives against the list of the recipe's tensors: shape, first values, sum."""
     listed = json.loads(path.read_text())
     group = Group("checkpoint_manifest: loaded tensors", 0, 0.0, 1e-6, [])
@@ -194,17 +203,23 @@ def compare_manifest(path: Path, networks: Networks) -> Group:
     ours["c3d"], ours["vggish"] = (networks.loaded(name).network.state_dict() for name in ("c3d", "vggish"))
     ours["pca"]["pca_eigen_vectors"] = networks["vggish"].get_buffer("eigenvectors")
     ours["pca"]["pca_means"] = networks["vggish"].get_buffer("means")
+    failures = []
     for network, tensors in ours.items():
-        for key, (shape, first, total) in ((key, facts[:3]) for key, facts in listed[network].items()):
-            if key not in tensors:
+        facts = listed.get(network, {})
+        counters = {key for key in tensors if key.endswith("num_batches_tracked")}
+        failures += [f"{network}, {key} is not listed" for key in sorted(set(tensors) - set(facts) - counters)]
+        for key, (shape, first, total) in ((key, each[:3]) for key, each in facts.items()):
+            if key in tensors:
+                x = tensors[key].cpu().numpy()
+                wanted, found = np.array([*first, total]), np.array([*x.ravel()[: len(first)], x.sum(dtype=np.float64)])
+                apart = np.abs(wanted - found) / np.maximum(np.abs(wanted), 1e-3)
+                group.deviation = max(group.deviation, float(apart.max()) if list(x.shape) == shape else float("inf"))
+                group.compared += 1
+            elif key.startswith(HEADS):
                 group.ignored.append((key, "the classifier, which no feature needs"))
-                continue
-            x = tensors[key].cpu().numpy()
-            wanted, found = np.array([*first, total]), np.array([*x.ravel()[: len(first)], x.sum(dtype=np.float64)])
-            apart = np.abs(wanted - found) / np.maximum(np.abs(wanted), 1e-3)
-            group.deviation = max(group.deviation, float(apart.max()) if list(x.shape) == shape else float("inf"))
-            group.compared += 1
-    return group
+            else:
+                failures.append(f"{network}, {key} is listed, but our loader gives no such tensor")
+    return [group, *(Group(f"checkpoint_manifest: {each}", 0, float("inf"), 0.0, []) for each in failures)]
 
 
 def load_recipe(path: Path) -> ModuleType:
@@ -216,12 +231,15 @@ def load_recipe(path: Path) -> ModuleType:
     return module
 
 
+def files(directory: Path) -> list[Path]:
+    """-> the golden files of the extractors in every ``set_*`` of ``directory``."""
+    known = {*inputs.FILES, *NETWORK_FILES}
+    return sorted(path for path in directory.glob("set_*/*.npz") if path.stem in known)
+
+
 def applies(directory: Path) -> bool:
     """Whether ``directory`` holds golden files of the extractors: ``recipe.py`` and a ``set_*`` with one of them."""
-    known = (*inputs.FILES, *NETWORK_FILES)
-    return (directory / "recipe.py").is_file() and any(
-        path.stem in known for path in directory.glob("set_*/*.npz")
-    )
+    return (directory / "recipe.py").is_file() and bool(files(directory))
 
 
 def compare(directory: Path, device: str = "cpu") -> list[Group]:
@@ -229,16 +247,16 @@ def compare(directory: Path, device: str = "cpu") -> list[Group]:
     recipe = load_recipe(directory / "recipe.py")
     groups: list[Group] = []
     with tempfile.TemporaryDirectory() as folder:
-        networks: Networks | None = None
-        for path in sorted(directory.glob("set_*/*.npz")):
+        networks = functools.cache(lambda: Networks(recipe, Path(folder), device))
+        for path in files(directory):
             file = Comparison(path, recipe)
-            if path.stem in inputs.FILES:
-                inputs.FILES[path.stem](file)
-            elif path.stem in NETWORK_FILES:
-                networks = networks or Networks(recipe, Path(folder), device)
-                NETWORK_FILES[path.stem](file, networks)
+            with file.complete():
+                if path.stem in inputs.FILES:
+                    inputs.FILES[path.stem](file)
+                else:
+                    NETWORK_FILES[path.stem](file, networks())
             groups += file.finish()
         manifest = directory / "checkpoint_manifest.json"
         if manifest.is_file():
-            groups.append(compare_manifest(manifest, networks or Networks(recipe, Path(folder), device)))
+            groups += compare_manifest(manifest, networks())
     return groups

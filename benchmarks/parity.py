@@ -1,8 +1,8 @@
 """Compare this code with golden numbers: ``python benchmarks/parity.py DIR [DIR ...] [--device cpu|cuda[:i]]``.
 
 DIR holds a ``recipe.py`` and, beside it, every ``set_*`` folder. One line per group with the largest deviation and its
-tolerance, then the arrays that were not compared and why. Exit status 1 if a deviation is above its tolerance or
-nothing was compared.
+tolerance, then the arrays that were not compared and why. Exit status 1 if a deviation is above its tolerance, if an
+array is missing or none of ours is compared with it, or if a file or folder is of no known kind or holds nothing.
 """
 
 from __future__ import annotations
@@ -22,16 +22,24 @@ KINDS = ("golden_extractors", "golden_model")
 def compare(directory: Path, device: str) -> list[Group]:
     """-> groups of all kinds of golden files that ``directory`` holds."""
     groups: list[Group] = []
+    known: set[Path] = set()
     for kind in KINDS:
         module = importlib.import_module(f"benchmarks.{kind}")
         if module.applies(directory):
+            known |= set(module.files(directory))
             groups += module.compare(directory, device) if kind == "golden_extractors" else module.compare(directory)
+    for folder in sorted(directory.glob("set_*")):
+        unknown = [path for path in sorted(folder.iterdir()) if path not in known] if folder.is_dir() else [folder]
+        failures = [f"{path.relative_to(directory)}: a file of no known kind" for path in unknown]
+        if not any(path.parent == folder for path in known):
+            failures.append(f"{folder.name}: holds nothing that can be compared")
+        groups += [Group(each, 0, float("inf"), 0.0, []) for each in failures]
     return groups
 
 
 def report(groups: list[Group]) -> bool:
     """Print one line per group and the ignored arrays; -> whether all are within tolerance and any was compared."""
-    good = sum(group.compared for group in groups) > 0
+    good = any(group.compared for group in groups)
     width = max((len(group.name) for group in groups), default=0)
     for group in groups:
         within = group.deviation <= group.tolerance
@@ -51,7 +59,8 @@ def report(groups: list[Group]) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", nargs="+", type=Path)
-    parser.add_argument("--device", default="cpu", help="where the extractors' networks run: cpu, cuda or cuda:<i>")
+    where = "where the extractors' networks run: cpu, cuda or cuda:<i> (the methods' steps run on the CPU)"
+    parser.add_argument("--device", default="cpu", help=where)
     chosen = parser.parse_args(arguments)
     good = True
     for directory in chosen.directory:
