@@ -17,7 +17,7 @@ from model.batches import TrainingData
 from model.checkpoint import published_name
 from model.embedding import EmbeddingModel, Sizes
 from model.settings import Spec
-from model.training import Trainer
+from model.trainer import Trainer
 from pipeline.deviations import DEVIATIONS
 
 METHODS = ("avca", "ale", "sje", "devise", "apn", "cjme", "avgzslnet")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import logging
 import os
 import pickle
 import time
@@ -16,57 +19,71 @@ from model.embedding import EmbeddingModel, Sizes, state_of
 from model.protocol import Stage, State
 from model.settings import Spec
 from pipeline.errors import PipelineError, WeightsError
+from pipeline.h5 import partial_path, remove_stale_partials
 from pipeline.provenance import digest
 
-# These do not change the numbers.
-IDLE_SETTINGS = ("strict", "bootstrap_resamples", "checkpoint_period_s")
+logger = logging.getLogger(__name__)
+CHECKSUM_BYTES = 32
 
 
 def identity(spec: Spec, published: frozenset[str], stage: Stage, content: str) -> str:
-    """-> what a training checkpoint must agree with to be taken up."""
-    settings = {name: value for name, value in vars(spec).items() if name not in IDLE_SETTINGS}
-    facts = {"spec": settings, "published": published, "content": content, "stage": stage.number,
-             "epochs": stage.epochs, "rates": stage.learning_rates, "rows": stage.rows.tolist(),
-             "torch": torch.__version__}
+    """-> what a training checkpoint must agree with to be taken up. Another GPU of the machine may go on with it."""
+    facts = {"spec": spec.content(), "device": spec.device.partition(":")[0], "published": published,
+             "content": content, "stage": stage.number, "epochs": stage.epochs, "rates": stage.learning_rates,
+             "rows": stage.rows.tolist(), "torch": torch.__version__}
     return digest(facts)
 
 
 class TrainingCheckpoint:
     """The state of a training between two epochs, in one file that is there whole or not at all.
 
-    ``path`` None: nothing is kept. One that belongs to other settings or data, or that can't be read, is ignored and
-    overwritten: the training then starts from its beginning, which gives the same numbers.
+    The file is a sha256 and what it was taken of. ``path`` None: nothing is kept. A file that belongs to other settings
+    or data, or is damaged, is told and overwritten: the training starts from its beginning, to the same numbers.
     """
 
     def __init__(self, path: Path | None, belongs_to: str, period_s: float):
-        self.path, self.belongs_to, self.period_s = path, belongs_to, period_s
+        self.path, self.belongs_to, self.period_s = Path(path) if path else None, belongs_to, period_s
         self.written = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        if self.path is None or not Path(self.path).is_file():
+        if self.path is None or not self.path.is_file():
             return None
-        try:
-            kept = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError):
+        data = self.path.read_bytes()
+        checksum, content = data[:CHECKSUM_BYTES], data[CHECKSUM_BYTES:]
+        if hashlib.sha256(content).digest() != checksum:
+            logger.warning("%s is damaged: this stage is trained from its beginning", self.path)
             return None
-        return kept["state"] if isinstance(kept, dict) and kept.get("belongs_to") == self.belongs_to else None
+        kept = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if kept["belongs_to"] != self.belongs_to:
+            logger.warning("%s is of another training: this stage is trained from its beginning", self.path)
+            return None
+        return kept["state"]
 
     def save(self, state: dict[str, Any], last: bool) -> None:
         """Write unless the last one is younger than the period; a training that is over needs none."""
         now = time.monotonic()
         if self.path is None or last or now - self.written < self.period_s:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path, {"belongs_to": self.belongs_to, "state": state})
+        content = serialised({"belongs_to": self.belongs_to, "state": state})
+        write_whole(self.path, hashlib.sha256(content).digest() + content)
         self.written = now
 
 
-def write_whole(path: Path, content: dict[str, Any]) -> None:
-    """torch.save to a sibling, flushed to disk, then renamed."""
-    sibling = path.with_name(f".{path.name}.{os.getpid()}.partial")
+def serialised(content: dict[str, Any]) -> bytes:
+    """torch.save to memory: on a full disk it would hide the reason."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """To a sibling, flushed to disk, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale_partials(path)
+    sibling = partial_path(path)
     try:
         with open(sibling, "wb") as file:
-            torch.save(content, file)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(sibling, path)
@@ -153,4 +170,5 @@ def export_published(path: Path, spec: Spec, state: State, epoch: int) -> None:
     """Write ``state`` as the released code's ``*_score.pt``; ``epoch`` 0-based (the file holds epoch + 1)."""
     model_class = released_model(spec.method)
     model = {key: torch.from_numpy(np.array(value)) for key, value in to_published(model_class, state).items()}
-    write_whole(Path(path), {"epoch": epoch + 1, "model": model, "optimizer": {}, "metric": "score"})
+    content = {"epoch": epoch + 1, "model": model, "optimizer": {}, "metric": "score"}
+    write_whole(Path(path), serialised(content))

@@ -22,7 +22,6 @@ class Result:
     scores: Scores
     at: dict[str, Evaluation]
     curve: Evaluation
-    intervals: dict[str, np.ndarray]
 
 
 def evaluate_state(
@@ -44,18 +43,15 @@ def evaluate_state(
             space.classes.tolist(),
         )
     targets = benchmark.class_index[space.rows]
-    at, intervals = {}, {}
+    at = {}
     for name, distances in scores.distances.items():
         betas = np.array([calibrations.get(name, 0.0)])
         at[name] = metrics.evaluate(
             distances, targets, space.seen, space.unseen, betas, scores.zero_shot, strict=spec.strict
         )
-        intervals[name] = metrics.bootstrap(
-            at[name].predictions, 0, targets, space.seen, space.unseen, spec.bootstrap_resamples, spec.seed
-        )
     standard = next(iter(scores.distances.values()))
     curve = metrics.evaluate(standard, targets, space.seen, space.unseen, BETAS, scores.zero_shot)
-    return Result(scores, at, curve, intervals)
+    return Result(scores, at, curve)
 
 
 def evaluate(
@@ -99,7 +95,6 @@ def write_scores(output: h5.Output, benchmark: Benchmark, spec: Spec, result: Re
         for name in metrics.MEASURES:
             file.write(name, np.array([100 * found.at_best()[name] for found in result.at.values()]))
         file.write("calibration", np.array([found.beta for found in result.at.values()]))
-        file.write("interval", np.stack([100 * result.intervals[name] for name in result.at]))
         file.write("beta", BETAS)
         file.write("curve_seen", 100 * result.curve.seen)
         file.write("curve_unseen", 100 * result.curve.unseen)

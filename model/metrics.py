@@ -157,37 +157,3 @@ def confusion(predicted: np.ndarray, targets: np.ndarray, classes: np.ndarray) -
     size = len(classes)
     at = np.searchsorted(classes, targets) * size + np.searchsorted(classes, predicted)
     return np.bincount(at, minlength=size * size).reshape(size, size)
-
-
-def bootstrap(
-    predictions: Predictions, index: int, targets: np.ndarray, seen: np.ndarray, unseen: np.ndarray,
-    resamples: int, seed: int, level: float = 0.95, chunk: int = 100,
-) -> np.ndarray:
-    """-> (4, 2): percentile interval of S, U, HM and ZSL under drawing the videos anew, with replacement.
-
-    A class of which a resample holds no video is left out of that resample's mean. ``resamples`` 0: all nan.
-    """
-    if not resamples:
-        return np.full((4, 2), np.nan)
-    generator = np.random.default_rng(seed)
-    classes = np.union1d(seen, unseen)
-    order = np.argsort(targets, kind="stable")
-    ordered = targets[order]
-    present, start = np.unique(ordered, return_index=True)
-    hit = (predictions.generalised[index] == targets)[order]
-    hit_zero_shot = (predictions.zero_shot == targets)[order]
-    of_seen, of_unseen = np.isin(present, seen), np.isin(present, unseen)
-    values = np.empty((4, resamples))
-    share = np.full(len(ordered), 1 / len(ordered))
-    for first in range(0, resamples, chunk):
-        last = min(first + chunk, resamples)
-        times = generator.multinomial(len(ordered), share, size=last - first)  # (R, N)
-        count = np.add.reduceat(times, start, axis=1).astype(np.float64)  # (R, classes present)
-        with np.errstate(invalid="ignore"):
-            recall = np.add.reduceat(times * hit, start, axis=1) / count
-            recall_zero_shot = np.add.reduceat(times * hit_zero_shot, start, axis=1) / count
-        s, u = mean_of(recall[:, of_seen]), mean_of(recall[:, of_unseen])
-        values[:, first:last] = s, u, harmonic_mean(s, u), mean_of(recall_zero_shot[:, of_unseen])
-    assert len(present) <= len(classes)
-    tail = (1 - level) / 2
-    return np.quantile(values, (tail, 1 - tail), axis=1).T

@@ -85,17 +85,16 @@ def check(method: str) -> None:
 
 
 def load(method: str) -> Any:
-    """-> the class of a method (loads torch). A class is made into a method by ``protocol.create``."""
+    """-> the class of a method (loads torch). A class is made into a method by ``stages.create``."""
     check(method)
     module, _, name = METHODS[method].partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 def hyper_parameters(method: str, dataset: str, feature_set: str) -> HyperParameters:
-    """-> published values; for other datasets UCF's, with a length that suits a small set.
+    """-> published values; for other datasets UCF's, with a length that suits a small set; see ``origin``.
 
-    AVCA's ablations take AVCA's, ``avgzslnet-attention`` AVGZSLNet's. f-VAEGAN has published ones for ``selavi`` only
-    and runs elsewhere with those.
+    AVCA's ablations take AVCA's, ``avgzslnet-attention`` AVGZSLNet's. Raises SettingsError for a method that has none.
     """
     check(method)
     if dataset not in PUBLISHED_DATASETS:
@@ -115,8 +114,20 @@ def hyper_parameters(method: str, dataset: str, feature_set: str) -> HyperParame
         return HyperParameters(encoder_dropout=0.0 if dataset == "vggsound" else 0.2, hidden_size=1024)
     if family == "fvaegan":
         return HyperParameters(batch_size=64, synthetic_per_class=10_000 if dataset == "vggsound" else 1000)
-    dropout = 0.0 if family == "apn" or dataset == "vggsound" else 0.2
-    return HyperParameters(encoder_dropout=dropout, normalise_inputs=feature_set == "c3d_vggish")
+    if family in ("ale", "sje", "devise", "apn"):
+        dropout = 0.0 if family == "apn" or dataset == "vggsound" else 0.2
+        return HyperParameters(encoder_dropout=dropout, normalise_inputs=feature_set == "c3d_vggish")
+    raise SettingsError(f"method {method!r} has no hyper-parameters; expected some in model/registry.py")
+
+
+def origin(method: str, dataset: str, feature_set: str) -> str:
+    """-> whose ``hyper_parameters`` these are, in words; ``published`` if they are this combination's own.
+
+    f-VAEGAN has published ones for ``selavi`` only and runs elsewhere with those; so do all on features of one's own.
+    """
+    known = ("selavi",) if method == "fvaegan" else ("selavi", "c3d_vggish")
+    features = "" if feature_set in known else " for selavi"
+    return f"published{features}" if dataset in PUBLISHED_DATASETS else f"published{features} on ucf, shortened"
 
 
 def specification(
@@ -124,12 +135,14 @@ def specification(
 ) -> Spec:
     """-> the Spec of one training: published values, with what ``settings`` sets in their place."""
     settings = settings or TrainingSettings()
-    values = vars(hyper_parameters(method, dataset, feature_set)).copy()
+    published = vars(hyper_parameters(method, dataset, feature_set))
+    values = dict(published)
     for name in values:
         chosen = getattr(settings, name, None)
         unset = -1 if name in ("weight_decay", "encoder_dropout", "projection_dropout", "decoder_dropout") else 0
         if chosen is not None and chosen != unset:
             values[name] = chosen
-    run = {name: getattr(settings, name) for name in
-           ("device", "threads", "strict", "bootstrap_resamples", "checkpoint_period_s")}
-    return Spec(method=method, dataset=dataset, feature_set=feature_set, seed=seed, **values, **run)
+    changed = [f"{name} {value}" for name, value in values.items() if value != published[name]]
+    whose = ", but ".join([origin(method, dataset, feature_set)] + [", ".join(changed)] * bool(changed))
+    run = {name: getattr(settings, name) for name in ("device", "threads", "strict", "checkpoint_period_s")}
+    return Spec(method=method, dataset=dataset, feature_set=feature_set, seed=seed, origin=whose, **values, **run)

@@ -12,18 +12,26 @@ EMBEDDING_SIZE = 300
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """[training]. A 0 (a -1 where 0 is a value) stands for the published value of the method on this data.
+    """[training].
 
-    ``device``: auto (a GPU if there is one), cpu, cuda or cuda:<n>. ``threads``: CPU threads of one training; the
-    numbers depend on it in their last bits. ``strict``: a test class without videos is an error, not a remark.
-    ``checkpoint_period_s``: least time between two training checkpoints; one is written at most once an epoch, and a
-    killed stage goes on from the last one. ``bootstrap_resamples``: for the intervals of the scores.
+    ``device``: auto (a GPU if there is one), cpu, cuda or cuda:<n>. ``threads``: CPU threads of one training, 1 or
+    more; the numbers depend on it in their last bits. ``strict``: a test class without videos is an error, not a
+    remark. ``checkpoint_period_s``: least seconds between two training checkpoints, 0 or more; one is written at most
+    once an epoch, and a killed stage goes on from the last one.
+
+    The others stand for the published value of the method on this data (docs/methods.md) where they are 0, or -1 where
+    0 is a value. ``epochs``: of each stage, 1 or more; stage 2 ends with the epoch that stage 1 chose.
+    ``batches_per_epoch``: 1 or more. ``batch_size``: videos in a batch, 2 or more. ``learning_rate``: Adam's at the
+    start, above 0. ``weight_decay``: Adam's L2 penalty, 0 or more. ``encoder_dropout``: share of units dropped, 0 to
+    below 1, in encoders and attention, and the only rate of ALE, SJE, DEVISE and CJME; ``projection_dropout``: in
+    projections and AVGZSLNet's decoder; ``decoder_dropout``: in AVCA's reconstructions. ``momentum``: weight of the new
+    batch in the second batch norm of AVCA's two-layer blocks, above 0, up to 1. ``synthetic_per_class``: features that
+    f-VAEGAN makes of each unseen class, 1 or more.
     """
 
     device: str = "auto"
     threads: int = 1
     strict: bool = False
-    bootstrap_resamples: int = 1000
     checkpoint_period_s: float = 0.0
     epochs: int = 0
     batches_per_epoch: int = 0
@@ -39,7 +47,6 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         require("training", self, "device", device_known(self.device), "auto, cpu, cuda or cuda:<n>")
         require("training", self, "threads", self.threads >= 1, "1 or more")
-        require("training", self, "bootstrap_resamples", self.bootstrap_resamples >= 0, "0 or more")
         require("training", self, "checkpoint_period_s", self.checkpoint_period_s >= 0, "0 or more seconds")
         for name in ("epochs", "batches_per_epoch", "synthetic_per_class"):
             require("training", self, name, getattr(self, name) >= 0, "0 (published) or more")
@@ -57,6 +64,8 @@ class TrainingSettings:
 class Spec:
     """One training, fully resolved. Made by ``registry.specification``.
 
+    ``origin``: whose values these are, in words; ``published`` if they are the published ones of this method, data set
+    and feature set, each of them.
     ``encoder_dropout`` is the only rate of ALE, SJE, DEVISE and CJME; AVGZSLNet's decoder uses ``projection_dropout``.
     ``momentum``: of the second batch norm of AVCA's two-layer blocks (PyTorch's convention: weight of the new batch).
     ``normalise_inputs``: ALE, SJE, DEVISE and APN divide [video, audio] by its L2 norm.
@@ -80,10 +89,10 @@ class Spec:
     projection_hidden_size: int
     normalise_inputs: bool
     synthetic_per_class: int
+    origin: str = ""
     device: str = "auto"
     threads: int = 1
     strict: bool = False
-    bootstrap_resamples: int = 1000
     checkpoint_period_s: float = 0.0
 
     def __post_init__(self) -> None:

@@ -33,8 +33,7 @@ from model.protocol import (
 from model.settings import Spec
 from pipeline import h5, schemas
 from pipeline.errors import ArtefactError
-
-HISTORY_COLUMNS = ("loss", "learning_rate", "seen", "unseen", "harmonic_mean", "zero_shot", "calibration")
+from pipeline.results import HISTORY_COLUMNS
 
 
 def create(spec: Spec, published: frozenset[str]) -> Method:

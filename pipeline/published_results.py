@@ -31,6 +31,11 @@ C3D_VGGISH = {
 }
 TABLES = {"selavi": SELAVI, "c3d_vggish": C3D_VGGISH}
 
+# Slot -> registered file that the published features were made with.
+WEIGHTS = {"selavi": "selavi_vggsound", "c3d": "c3d_sports1m", "vggish": "pytorch_vggish", "vggish_pca": "vggish_pca"}
+# What model.registry calls hyper-parameters that are the published ones, each of them.
+PUBLISHED = "published"
+
 # sha256 of the complete video list (benchmark.video_list_hash) of the released splits
 VIDEO_LISTS: dict[tuple[str, str], str] = {
     ("ucf", "selavi"): "259a3860b107185d6f227e4fa048f5db90bc0bc1beaa1ecf98fac7b99f2dd9da",
@@ -51,13 +56,18 @@ def value(dataset: str, feature_set: str, method: str) -> dict[str, float] | Non
     return {"HM": row[at], "ZSL": row[at + 1]}
 
 
-def obstacle(dataset: str, feature_set: str, facts: Mapping[str, Any]) -> str:
+def obstacle(dataset: str, feature_set: str, protocol: str, origin: str, facts: Mapping[str, Any]) -> str:
     """-> why a result can't be compared with published ones, in words; empty if it can.
 
-    ``facts``: attributes of the benchmark: split, video_list_sha256, weights (slot -> what was loaded).
+    ``protocol``: with its changed deviations; ``origin``: of the hyper-parameters; ``facts``: attributes of the
+    benchmark: split, video_list_sha256, weights (slot -> what was loaded).
     """
     if (dataset, feature_set) not in VIDEO_LISTS:
         return f"there are no published results for {dataset} with {feature_set}"
+    if protocol != "reference":
+        return f"protocol is {protocol}, not reference"
+    if origin != PUBLISHED:
+        return f"hyper-parameters are {origin}"
     kind = weights_kind(facts.get("weights"))
     if kind != "published":
         return f"computed with {kind} weights"
@@ -69,10 +79,14 @@ def obstacle(dataset: str, feature_set: str, facts: Mapping[str, Any]) -> str:
 
 
 def weights_kind(weights: Any) -> str:
-    """``weights``: slot -> facts with ``source``. -> published, generated, other (a file of the user's) or unknown."""
+    """``weights``: slot -> facts with ``source`` and ``name``. -> published, generated, other or unknown.
+
+    Other: a file of the user's, or a registered one that the published features were not made with.
+    """
     if not isinstance(weights, Mapping) or not weights:
         return "unknown"
-    sources = {str(entry.get("source")) if isinstance(entry, Mapping) else "unknown" for entry in weights.values()}
-    if "generated" in sources:
+    entries = {slot: entry if isinstance(entry, Mapping) else {} for slot, entry in weights.items()}
+    if any(entry.get("source") == "generated" for entry in entries.values()):
         return "generated"
-    return "published" if sources == {"published"} else "other"
+    theirs = all(e.get("source") == "published" and e.get("name") == WEIGHTS.get(s) for s, e in entries.items())
+    return "published" if theirs else "other"

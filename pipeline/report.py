@@ -62,7 +62,7 @@ def build_report(entries: Sequence[ReportEntry], settings: ReportSettings, outpu
     results = [read(entry) for entry in entries]
     groups = grouped(results, settings.bootstrap_samples, settings.seed)
     tables = {
-        "scores": report_tables.scores_table(results),
+        "scores": report_tables.scores_table(groups),
         "summary": report_tables.summary_table(groups),
         "outputs": report_tables.outputs_table(results),
         "split": report_tables.split_table(results),
@@ -88,8 +88,8 @@ def build_report(entries: Sequence[ReportEntry], settings: ReportSettings, outpu
 def write_texts(folder: Path, results: Sequence[Result], groups: Sequence[Group], tables: dict[str, Table]) -> None:
     """tables.md and tables.tex: results, split (the paper's table 1) and, where a method has several, its outputs."""
     titled = [("Results", report_tables.readable(groups)), ("Split", tables["split"])]
-    if any(len(result.scores["output"]) > 1 for result in results):
-        titled.append(("Outputs", tables["outputs"]))
+    if (outputs := report_tables.readable_outputs(groups)).rows:
+        titled.append(("Outputs", outputs))
     notes = report_page.notes(results, groups)
     report_tables.write_markdown(folder / "tables.md", titled, notes)
     report_tables.write_latex(folder / "tables.tex", titled, notes)

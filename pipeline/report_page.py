@@ -37,12 +37,17 @@ def notes(results: Sequence[Result], groups: Sequence[Group]) -> list[str]:
         found.append(f"{' and '.join(generated)}: {GENERATED_NOTE}.")
     if any(published_of(group) for group in groups):
         found.append(f"Published values: {published_results.SOURCE}. Inside: within our interval.")
+    reasons = [(feature_title(r), r.obstacle) for r in results if r.fact("dataset") in published_results.DATASETS]
+    found += [f"{where}: no published values beside these, because: {reason}."
+              for where, reason in dict.fromkeys(reasons) if reason]
+    by_origin: dict[str, list[str]] = {}
+    for group in groups:
+        name = f"{method_title(group.first)} on {feature_title(group.first)}"
+        by_origin.setdefault(group.first.origin, []).append(name)
+    found += [f"Hyper-parameters of {', '.join(dict.fromkeys(names))}: {origin}." for origin, names in by_origin.items()
+              if origin != published_results.PUBLISHED]
     for result in report_tables.first_of_each(results):
         facts, where = result.attributes["benchmark"], feature_title(result)
-        name = str(result.fact("dataset"))
-        reason = published_results.obstacle(name, str(result.fact("feature_set")), facts)
-        if reason and name in published_results.DATASETS:
-            found.append(f"{where}: no published values beside these, because: {reason}.")
         if result.coverage() < 100:
             found.append(f"{where}: features of {result.coverage():.1f} % of the split's videos; see failures.")
         if facts.get("classes_without_videos"):
@@ -85,7 +90,7 @@ def render(
         generated=any(r.weights == "generated" for r in results), generated_note=GENERATED_NOTE,
         notes=notes(results, groups), headline=[headline(group) for group in groups], measures=list(MEASURES),
         compared=any(published_of(group) for group in groups), overview=overview(groups), sections=sections,
-        outputs=tables["outputs"] if any(len(r.scores["output"]) > 1 for r in results) else None,
+        outputs=report_tables.readable_outputs(groups),
         split=as_dicts(tables["split"]), failures=failures(tables["failures"], settings.listed_failures),
         videos=videos_by_subset(results), environment=environment_facts(results), subsets=SUBSET_TITLES,
     )
@@ -113,15 +118,13 @@ def headline(group: Group) -> dict[str, Any]:
             "interval": f"{low:.1f} – {high:.1f}" if math.isfinite(low) else "", "chance": f"{chance[name]:.2f}",
             "strong": name in ("HM", "ZSL"),
             "published": f"{published[name][0]:.2f}" if name in published else "",
-            "inside": name in published and published[name][1],
+            "inside": published[name][1] if name in published else "",
         })
-    dataset, feature_set, method, _, _ = first.group_key
     return {
-        "dataset": dataset, "features": feature_title(first), "method": method_title(first),
+        "dataset": str(first.fact("dataset")), "features": feature_title(first), "method": method_title(first),
         "protocol": str(first.fact("protocol")), "deviations": str(first.fact("deviations")),
         "seeds": ", ".join(map(str, group.seeds)), "cells": cells, "generated": first.weights == "generated",
-        "weights": first.weights, "obstacle": published_results.obstacle(
-            dataset, feature_set, first.attributes["benchmark"]) if not published else "",
+        "weights": first.weights, "obstacle": first.obstacle,
     }
 
 
@@ -290,6 +293,7 @@ def provenance(group: Group) -> dict[str, Any]:
         "published": list(first.fact("published") or ()),
         "spec": sorted((name, str(value)) for name, value in spec.items() if name != "seed"),
         "parameters": first.attributes["scores"].get("parameters", ""),
+        "gflops": first.attributes["scores"].get("gflops"),
         "chosen_epochs": [int(r.attributes["stage1"].get("chosen_epoch", -1)) + 1 for r in group.results],
         "video_list": str(first.attributes["benchmark"].get("video_list_sha256", "")),
         "split": str(first.attributes["benchmark"].get("split", "")),

@@ -56,10 +56,10 @@ def identity(result: Result) -> tuple[str, ...]:
     return tuple(str(result.fact(name)) for name in ("dataset", "feature_set", "method", "protocol", "seed"))
 
 
-def scores_table(results: Iterable[Result]) -> Table:
+def scores_table(groups: Iterable[Group]) -> Table:
     """One row an evaluation: its standard output, intervals over test videos at the end."""
     rows = []
-    for result in results:
+    for result, interval in ((r, i) for group in groups for r, i in zip(group.results, group.intervals, strict=True)):
         chance, facts = result.chance(), result.attributes["benchmark"]
         rows.append((
             *identity(result), *(per_cent(result.value(name)) for name in MEASURES),
@@ -67,13 +67,13 @@ def scores_table(results: Iterable[Result]) -> Table:
             result.weights, str(facts.get("split", "")), str(facts.get("video_list_sha256", "")),
             per_cent(result.coverage()), str(result.attributes["scores"].get("digest", "")),
             str(result.fact("deviations")), str(len(result.scores["id"])),
-            *(per_cent(float(end)) for ends in result.scores["interval"][0] for end in ends),
+            *(per_cent(end) for name in MEASURES for end in interval[name]),
         ))
     return Table(SCORES_COLUMNS, rows)
 
 
 def outputs_table(results: Iterable[Result]) -> Table:
-    """One row for each thing that predicts (AVCA has four, the paper's table 5)."""
+    """One row for each evaluation and thing that predicts."""
     rows = []
     for result in results:
         for k, name in enumerate(result.scores["output"]):
@@ -82,16 +82,37 @@ def outputs_table(results: Iterable[Result]) -> Table:
     return Table(OUTPUTS_COLUMNS, rows)
 
 
-def published_of(group: Group) -> dict[str, tuple[float, bool]]:
-    """-> measure -> (published value, whether it lies inside our interval); empty where nothing may be compared."""
+def readable_outputs(groups: Iterable[Group]) -> Table:
+    """Methods with several outputs (AVCA has four, the paper's table 5): mean and deviation over seeds of each."""
+    rows = []
+    for group in groups:
+        dataset, feature_set, method, protocol, deviations = group.first.group_key
+        outputs = group.first.scores["output"]
+        for k, name in enumerate(outputs if len(outputs) > 1 else ()):
+            cells = [spread(np.array([r.scores[column][k] for r in group.results])) for column in MEASURES.values()]
+            rows.append((dataset, feature_set, method, protocol + (f", {deviations}" if deviations else ""),
+                         str(len(group.results)), str(name), *cells))
+    return Table(("dataset", "features", "method", "protocol", "seeds", "output", *MEASURES), rows)
+
+
+def spread(values: np.ndarray) -> str:
+    """-> mean ± standard deviation (n - 1); of a single value, itself."""
+    return per_cent(float(values.mean())) + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")
+
+
+def published_of(group: Group) -> dict[str, tuple[float, str]]:
+    """-> measure -> (published value, ``inside`` or ``outside`` of our interval, empty without one).
+
+    Empty where nothing may be compared.
+    """
     dataset, feature_set, method, *_ = group.first.group_key
-    if any(published_results.obstacle(dataset, feature_set, r.attributes["benchmark"]) for r in group.results):
+    if any(result.obstacle for result in group.results):
         return {}
-    found = published_results.value(dataset, feature_set, method) or {}
     out = {}
-    for name, value in found.items():
+    for name, value in (published_results.value(dataset, feature_set, method) or {}).items():
         low, high = group.interval[name]
-        out[name] = (value, low <= value <= high)
+        where = "inside" if low <= value <= high else "outside"
+        out[name] = (value, where if math.isfinite(low) else "")
     return out
 
 
@@ -105,7 +126,8 @@ def summary_table(groups: Iterable[Group]) -> Table:
             numbers = (group.mean(name), group.deviation(name), *group.interval[name], chance[name])
             cells += [per_cent(number) for number in numbers]
         cells += [per_cent(published[name][0]) if name in published else "" for name in ("HM", "ZSL")]
-        cells += [("yes" if published[name][1] else "no") if name in published else "" for name in ("HM", "ZSL")]
+        verdict = {"inside": "yes", "outside": "no", "": ""}
+        cells += [verdict[published[name][1]] if name in published else "" for name in ("HM", "ZSL")]
         rows.append((*cells, group.first.weights))
     return Table(SUMMARY_COLUMNS, rows)
 
@@ -212,12 +234,11 @@ def readable(groups: Iterable[Group]) -> Table:
         chance, published = group.first.chance(), published_of(group)
         numbers = []
         for name in MEASURES:
-            spread = group.deviation(name)
             low, high = group.interval[name]
-            text = per_cent(group.mean(name)) + (f" ± {spread:.2f}" if math.isfinite(spread) else "")
+            text = spread(group.values(name))
             numbers.append(text + (f" [{low:.2f}, {high:.2f}]" if math.isfinite(low) else ""))
-        theirs = [f"{published[n][0]:.2f} ({'inside' if published[n][1] else 'outside'})" if n in published else "–"
-                  for n in ("HM", "ZSL")]
+        theirs = ["–" if name not in published else f"{published[name][0]:.2f}" +
+                  (f" ({published[name][1]})" if published[name][1] else "") for name in ("HM", "ZSL")]
         rows.append((dataset, feature_set, method, protocol + (f", {deviations}" if deviations else ""),
                      str(len(group.results)), *numbers, per_cent(chance["HM"]), per_cent(chance["ZSL"]), *theirs,
                      group.first.weights))

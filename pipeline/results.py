@@ -18,12 +18,13 @@ from pipeline.errors import ArtefactError
 
 MEASURES = {"S": "seen", "U": "unseen", "HM": "harmonic_mean", "ZSL": "zero_shot"}
 SCORE_COLUMNS = (
-    "output", *MEASURES.values(), "calibration", "interval", "beta", "curve_seen", "curve_unseen", "class_index",
+    "output", *MEASURES.values(), "calibration", "beta", "curve_seen", "curve_unseen", "class_index",
     "class_unseen", "class_videos", "class_recall", "class_zero_shot", "confusion", "id", "target", "predicted",
     "predicted_zero_shot",
 )
-HISTORY_COLUMNS = ("loss", "learning_rate", "seen", "unseen", "harmonic_mean", "zero_shot", "calibration")
+HISTORY_COLUMNS = ("loss", "learning_rate", *MEASURES.values(), "calibration")
 EPSILON = float(np.finfo(np.float64).eps)
+Interval = dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,18 @@ class Result:
         return published_results.weights_kind(self.attributes["benchmark"].get("weights"))
 
     @property
+    def origin(self) -> str:
+        """-> whose hyper-parameters it was trained with (model.settings.Spec)."""
+        return str((self.attributes["scores"].get("spec") or {}).get("origin", "not known"))
+
+    @property
+    def obstacle(self) -> str:
+        """-> why it can't be compared with published results, in words; empty if it can."""
+        where = (str(self.fact("dataset")), str(self.fact("feature_set")))
+        protocol = ", ".join(filter(None, (str(self.fact("protocol")), str(self.fact("deviations")))))
+        return published_results.obstacle(*where, protocol, self.origin, self.attributes["benchmark"])
+
+    @property
     def unseen_classes(self) -> int:
         return int(self.scores["class_unseen"].sum())
 
@@ -92,10 +105,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Group:
-    """All seeds of one method on one benchmark. ``interval``: measure -> (lower, upper), nan if not computed."""
+    """All seeds of one method on one benchmark.
+
+    ``interval``: measure -> (lower, upper) of the mean over seeds, nan if not computed; ``intervals``: of each seed.
+    """
 
     results: tuple[Result, ...]
-    interval: dict[str, tuple[float, float]]
+    interval: Interval
+    intervals: tuple[Interval, ...]
 
     @property
     def first(self) -> Result:
@@ -147,18 +164,19 @@ def grouped(results: Sequence[Result], samples: int, seed: int) -> list[Group]:
     groups = []
     for key in keys:
         members = sorted((result for result in results if result.group_key == key), key=lambda result: result.seed)
-        groups.append(Group(tuple(members), bootstrap(members, samples, seed)))
+        groups.append(Group(tuple(members), *bootstrap(members, samples, seed)))
     return groups
 
 
-def bootstrap(results: Sequence[Result], samples: int, seed: int) -> dict[str, tuple[float, float]]:
-    """-> measure -> 95 % percentile interval of the mean over seeds under drawing the test videos anew.
+def bootstrap(results: Sequence[Result], samples: int, seed: int) -> tuple[Interval, tuple[Interval, ...]]:
+    """-> 95 % percentile intervals under drawing the test videos anew: of the mean over seeds, and of each seed.
 
     All seeds see the same drawn videos. A class without a drawn video is left out of that draw's mean. nan if
     ``samples`` is 0. Raises ArtefactError if the seeds were tested on different videos.
     """
     if not samples:
-        return dict.fromkeys(MEASURES, (float("nan"), float("nan")))
+        unknown: Interval = dict.fromkeys(MEASURES, (float("nan"), float("nan")))
+        return unknown, (unknown,) * len(results)
     first = results[0].scores
     for result in results[1:]:
         if not np.array_equal(result.scores["id"], first["id"]):
@@ -171,23 +189,27 @@ def bootstrap(results: Sequence[Result], samples: int, seed: int) -> dict[str, t
         for column in ("predicted", "predicted_zero_shot") for result in results
     ], axis=1).astype(np.float64)  # (videos, 2 x seeds)
     random = np.random.default_rng(seed)
-    values = np.empty((samples, len(MEASURES)))
+    values = np.empty((samples, len(MEASURES), len(results)))
     for row in range(samples):
         times = random.multinomial(len(order), np.full(len(order), 1 / len(order))).astype(np.float64)
         count = np.add.reduceat(times, start)  # (classes)
         with np.errstate(invalid="ignore"):
             recall = np.add.reduceat(times[:, None] * hits, start) / count[:, None]  # (classes, 2 x seeds)
         values[row] = means(recall, unseen)
+    return interval(values.mean(axis=2)), tuple(interval(values[:, :, k]) for k in range(len(results)))
+
+
+def interval(values: np.ndarray) -> Interval:
+    """(samples, measures), fractions -> measure -> the middle 95 %, in per cent."""
     lower, upper = 100 * np.quantile(values, (0.025, 0.975), axis=0)
     return {name: (float(lower[k]), float(upper[k])) for k, name in enumerate(MEASURES)}
 
 
-def means(recall: np.ndarray, unseen: np.ndarray) -> tuple[float, float, float, float]:
-    """``recall`` (classes, 2 x seeds): generalised, then zero-shot ones. -> S, U, HM, ZSL, means over seeds."""
+def means(recall: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+    """``recall`` (classes, 2 x seeds): generalised, then zero-shot ones. -> S, U, HM, ZSL (4, seeds)."""
     half = recall.shape[1] // 2
     s, u = mean_known(recall[~unseen, :half]), mean_known(recall[unseen, :half])
-    hm = 2 * s * u / (s + u + EPSILON)
-    return float(s.mean()), float(u.mean()), float(hm.mean()), float(mean_known(recall[unseen, half:]).mean())
+    return np.stack((s, u, 2 * s * u / (s + u + EPSILON), mean_known(recall[unseen, half:])))
 
 
 def mean_known(recall: np.ndarray) -> np.ndarray:

@@ -167,14 +167,13 @@ STAGE2 = Schema("stage2", 1, (*_HISTORY, *_WEIGHTS))
 
 # attributes: chosen_epoch, parameters, empty_classes (names of classes without test videos), method, seed, spec,
 # video_list_sha256 (of the benchmark)
-SCORES = Schema("scores", 2, (
+SCORES = Schema("scores", 3, (
     Column("output", "str", ("output",), "what predicts: theta_v (AVCA's standard), theta_a, mean, smaller, or the method's own; first row is standard"),
     Column("seen", "float64", ("output",), "S in per cent: mean recall over seen test classes"),
     Column("unseen", "float64", ("output",), "U in per cent"),
     Column("harmonic_mean", "float64", ("output",), "HM in per cent"),
     Column("zero_shot", "float64", ("output",), "ZSL in per cent"),
     Column("calibration", "float64", ("output",), "beta, from validation"),
-    Column("interval", "float64", ("output", 4, 2), "95 % bootstrap interval over test videos of S, U, HM, ZSL in per cent: lower, upper end"),
     Column("beta", "float64", ("beta",), "the calibration grid"),
     Column("curve_seen", "float64", ("beta",), "test S at each beta, standard output"),
     Column("curve_unseen", "float64", ("beta",), "test U at each beta, standard output"),

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import luigi
 
@@ -26,8 +26,6 @@ class MethodTask(FeatureTask):
     method = luigi.Parameter(default="avca", description="a method or ablation of model/registry.py")
     seed = luigi.IntParameter(default=0, description="of initial weights, batches and dropout")
     stages = ("decode", "extract", "split", "benchmark", "train")
-    # What of the specification does not concern the task.
-    unread: ClassVar[tuple[str, ...]] = ("bootstrap_resamples",)
 
     @classmethod
     def normalise(cls, values: dict[str, Any]) -> None:
@@ -45,8 +43,7 @@ class MethodTask(FeatureTask):
         return registry.specification(self.method, self.dataset, self.feature_set, self.seed, chosen)
 
     def settings(self) -> dict[str, Any]:
-        content = config.content(self.spec())
-        return {"spec": {name: value for name, value in content.items() if name not in self.unread}}
+        return {"spec": config.content(self.spec())}
 
     def process_resources(self) -> dict[str, int]:
         return devices.resources(config.settings("training").device, "gpu_training")
@@ -103,7 +100,6 @@ class Evaluate(MethodTask):
 
     schema = schemas.SCORES
     folder = "scores"
-    unread = ()
 
     def inputs(self) -> dict[str, ArtefactTask]:
         trained = self.trained()

@@ -22,7 +22,7 @@ ALL = frozenset(DEVIATIONS)
 def one_step(method: str, published: frozenset[str]):
     """-> (loss terms, parameters and buffers after one update) from equal weights and an equal batch."""
     from model.batches import TrainingData
-    from model.training import Trainer
+    from model.trainer import Trainer
 
     torch.manual_seed(0)
     spec = tiny.spec(method, encoder_dropout=0.0, projection_dropout=0.0, decoder_dropout=0.0)
@@ -64,19 +64,26 @@ def test_position_offset_is_frozen_or_trained(base):
 
 
 def test_statistics_passes_may_be_left_out_early_in_an_epoch(monkeypatch):
-    """They are forgotten by the time anything reads a running statistic: see STATISTICS_STEPS."""
-    from model import training
+    """They are forgotten by the time anything reads a running statistic: see statistics_steps."""
+    from model import trainer
 
     spec = tiny.spec(epochs=1, batches_per_epoch=215, batch_size=6, encoder_dropout=0.0, projection_dropout=0.0,
                      decoder_dropout=0.0)
     benchmark = tiny.benchmark()
     found = []
-    for steps in (training.STATISTICS_STEPS, 10_000):
-        monkeypatch.setattr(training, "STATISTICS_STEPS", steps)
+    for changed in (trainer.statistics_steps, lambda momentum: 10_000):
+        monkeypatch.setattr(trainer, "statistics_steps", changed)
         found.append(fit(benchmark, stage_1(benchmark, spec), spec, ALL, None).state)
     for name, value in found[0].items():
         if "num_batches" not in name:
             np.testing.assert_allclose(value, found[1][name], rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_a_slower_batch_norm_remembers_longer():
+    from model.trainer import FORGOTTEN, statistics_steps
+
+    assert [statistics_steps(momentum) for momentum in (0.1, 0.99, 1.0)] == [192, 5, 1]
+    assert 0.99 ** (2 * statistics_steps(0.01)) <= FORGOTTEN < 0.99 ** (2 * statistics_steps(0.01) - 2)
 
 
 @pytest.mark.parametrize("base", [frozenset(), ALL], ids=["others-corrected", "others-published"])

@@ -104,22 +104,6 @@ def test_confusion_counts_every_video():
     np.testing.assert_allclose(np.diag(table) / table.sum(1), share)
 
 
-def test_bootstrap_interval_holds_the_value_and_shrinks_with_more_videos():
-    widths = []
-    for videos in (100, 1600):
-        distances, targets = case(videos)
-        found = metrics.evaluate(distances, targets, SEEN, UNSEEN)
-        interval = metrics.bootstrap(found.predictions, found.best, targets, SEEN, UNSEEN, 400, seed=1)
-        value = found.at_best()
-        for (low, high), name in zip(interval, metrics.MEASURES, strict=True):
-            assert low <= value[name] <= high
-        widths.append(interval[3, 1] - interval[3, 0])  # ZSL, which has no beta
-        again = metrics.bootstrap(found.predictions, found.best, targets, SEEN, UNSEEN, 400, seed=1)
-        np.testing.assert_array_equal(interval, again)
-    assert 2.5 < widths[0] / widths[1] < 6  # a sixteenth of the videos: four times the width
-    assert np.isnan(metrics.bootstrap(found.predictions, 0, targets, SEEN, UNSEEN, 0, seed=1)).all()
-
-
 def test_numpy_only():
     modules = "model.metrics, model.protocol, model.registry, model.settings, model.evaluation"
     code = f"import sys, {modules}; assert 'torch' not in sys.modules"

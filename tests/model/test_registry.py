@@ -74,6 +74,18 @@ def test_settings_replace_published_values_zero_included():
     assert (found.projection_dropout, found.batch_size) == (0.3, 256)
 
 
+def test_a_specification_says_whose_values_it_has():
+    def origin(*combination, **settings):
+        return registry.specification(*combination, 0, TrainingSettings(**settings)).origin
+
+    assert origin("avca", "ucf", "c3d_vggish") == origin("avca", "ucf", "c3d_vggish", epochs=50) == "published"
+    assert origin("fvaegan", "ucf", "selavi") == "published"
+    assert origin("fvaegan", "ucf", "c3d_vggish") == "published for selavi"
+    assert origin("ale", "demo", "colour_vggish") == "published for selavi on ucf, shortened"
+    changed = origin("avca", "ucf", "selavi", epochs=3, weight_decay=0.0)
+    assert changed == "published, but epochs 3, weight_decay 0.0"
+
+
 def test_an_unknown_method_is_refused_with_the_nearest_name():
     with pytest.raises(SettingsError, match=r"method 'avac' is unknown; did you mean 'avca'\?"):
         registry.specification("avac", "ucf", "selavi", 0)
@@ -81,10 +93,15 @@ def test_an_unknown_method_is_refused_with_the_nearest_name():
         registry.load("xyz")
 
 
+def test_a_method_without_hyper_parameters_is_refused(monkeypatch):
+    monkeypatch.setitem(registry.METHODS, "two_lines", "two_lines_example:TwoLines")
+    with pytest.raises(SettingsError, match=r"method 'two_lines' has no hyper-parameters; expected some in model/reg"):
+        registry.specification("two_lines", "ucf", "selavi", 0)
+
+
 @pytest.mark.parametrize("change, message", [
     (dict(device="gpu"), r"\[training\] device: found gpu, expected auto, cpu, cuda or cuda:<n>"),
     (dict(threads=0), r"\[training\] threads: found 0, expected 1 or more"),
-    (dict(bootstrap_resamples=-1), r"\[training\] bootstrap_resamples: found -1, expected 0 or more"),
     (dict(checkpoint_period_s=-1.0), r"\[training\] checkpoint_period_s: found -1.0, expected 0 or more seconds"),
     (dict(epochs=-1), r"\[training\] epochs: found -1, expected 0 \(published\) or more"),
     (dict(batch_size=1), r"\[training\] batch_size: found 1, expected 0 \(published\), 2 or more"),

@@ -49,7 +49,7 @@ def benchmark(audio_size: int = 12, video_size: int = 16, seed: int = 0, **colum
 def spec(method: str = "avca", seed: int = 0, **changes) -> Spec:
     """-> a specification with four epochs of three batches of 16 (f-VAEGAN: five, a generator's turn)."""
     batches = 5 if method == "fvaegan" else 3
-    short = {"epochs": 4, "batches_per_epoch": batches, "batch_size": 16, "device": "cpu", "bootstrap_resamples": 20,
+    short = {"epochs": 4, "batches_per_epoch": batches, "batch_size": 16, "device": "cpu",
              "hidden_size": 24, "projection_hidden_size": 20, "synthetic_per_class": 10, "feature_set": "tiny"}
     return replace(specification(method, "ucf", "selavi", seed), **{**short, **changes})
 

@@ -88,7 +88,7 @@ def write_stage(folder: Path, name: str, seed: int, epochs: int, chosen: int) ->
     }, {"chosen_epoch": chosen, "calibrations": {"theta_v": 1.2}, "seed": seed, "method": "avca", "parameters": 1})
 
 
-def write_scores(folder: Path, benchmark: Path, seed: int) -> Path:
+def write_scores(folder: Path, benchmark: Path, seed: int, origin: str = "published") -> Path:
     """70 % of the test videos are right, others are taken for the next class."""
     with h5.read(benchmark, schemas.BENCHMARK) as file:
         test = np.isin(file["subset"], ["test_seen", "test_unseen"])
@@ -108,7 +108,7 @@ def write_scores(folder: Path, benchmark: Path, seed: int) -> Path:
     numbers = {"seen": s, "unseen": u, "harmonic_mean": 2 * s * u / (s + u), "zero_shot": z, "calibration": 1.2}
     return write(folder / f"scores-{seed}.h5", schemas.SCORES, {
         "output": ["theta_v", "theta_a"], **{name: np.array([value, 0.9 * value]) for name, value in numbers.items()},
-        "interval": np.array([[[v - 5, v + 5] for v in (s, u, numbers["harmonic_mean"], z)]] * 2), "beta": betas,
+        "beta": betas,
         "curve_seen": s * (1 - (betas / 3.4) ** 2) / (1 - (1.2 / 3.4) ** 2), "curve_unseen": u * (betas / 1.2) ** 0.3,
         "class_index": classes.astype(np.int32), "class_name": list(CLASSES), "class_unseen": unseen,
         "class_videos": np.array([rows.sum() for rows in of], np.int32), "class_recall": recall,
@@ -118,21 +118,21 @@ def write_scores(folder: Path, benchmark: Path, seed: int) -> Path:
         "label_embedding": labels.astype(np.float32),
     }, {"video_list_sha256": "12" * 32, "parameters": 1_690_000, "chosen_epoch": 7, "empty_classes": [],
         "method": "avca", "seed": seed,
-        "spec": {"method": "avca", "learning_rate": 0.001, "batch_size": 64, "seed": seed},
+        "spec": {"method": "avca", "learning_rate": 0.001, "batch_size": 64, "seed": seed, "origin": origin},
         "provenance": {"code": "v1", "host": "somewhere", "versions": {"numpy": "2.2.6", "torch": "2.11.0"}}})
 
 
 def entries(
     folder: Path, seeds=(0, 1, 2), method: str = "avca", feature_set: str = "selavi", dataset: str = "demo",
-    protocol: str = "corrected", **benchmark,
+    protocol: str = "corrected", deviations: str = "", origin: str = "published", **benchmark,
 ) -> list[ReportEntry]:
     """Write everything below ``folder``. -> one entry for each seed."""
     folder.mkdir(parents=True, exist_ok=True)
     split, data = write_split(folder), write_benchmark(folder, **benchmark)
-    facts = {"dataset": dataset, "feature_set": feature_set, "method": method, "protocol": protocol, "deviations": "",
-             "published": []}
+    facts = {"dataset": dataset, "feature_set": feature_set, "method": method, "protocol": protocol,
+             "deviations": deviations, "published": []}
     return [
         ReportEntry(data, write_stage(folder, "stage1", seed, 20, 15), write_stage(folder, "stage2", seed, 16, 15),
-                    write_scores(folder, data, seed), split, {**facts, "seed": seed})
+                    write_scores(folder, data, seed, origin), split, {**facts, "seed": seed})
         for seed in seeds
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import h5, published_results, report_tables, results, schemas
+from pipeline import h5, published_results, report_page, report_tables, results, schemas
 from pipeline.errors import ArtefactError, PipelineError, SettingsError
 from pipeline.report import ReportSettings, build_report
 from pipeline.report_page import GENERATED_NOTE
@@ -171,17 +171,19 @@ def test_nothing_from_outside_becomes_markup(tmp_path):
 
 @pytest.mark.parametrize("change", [
     {"weights": made.GENERATED}, {"split": "curated"}, {"video_list_sha256": "00" * 32},
-    {"weights": {"selavi": {"source": "path"}}}, {"weights": None},
+    {"weights": {"selavi": {"source": "path"}}}, {"weights": None}, {"origin": "published, but epochs 3"},
+    {"weights": {"selavi": {**made.PUBLISHED["selavi"], "name": "selavi_kinetics"}}},
+    {"protocol": "corrected"}, {"deviations": "label_order=corrected"},
 ])
 def test_published_values_stand_beside_ours_only_where_nothing_differs(tmp_path, change):
     def shown(**attributes):
-        (entry,) = made.entries(tmp_path, seeds=(0,), dataset="ucf", protocol="reference", **attributes)
+        (entry,) = made.entries(tmp_path, seeds=(0,), dataset="ucf", **{"protocol": "reference", **attributes})
         group, = results.grouped([results.read(entry)], 50, 0)
         return report_tables.published_of(group)
 
     found = shown(**COMPARABLE)
     assert found["HM"][0] == 27.15 and found["ZSL"][0] == 20.01
-    assert found["ZSL"][1] is False
+    assert found["ZSL"][1] == "outside"
     assert shown(**{**COMPARABLE, **change}) == {}
 
 
@@ -193,10 +195,12 @@ def test_imported_features_have_no_split_artefact(tmp_path):
 
 
 def test_the_page_says_why_published_values_are_missing(tmp_path):
-    entries = made.entries(tmp_path, seeds=(0,), dataset="ucf", **{**COMPARABLE, "weights": None})
-    assert "no published values beside these, because: computed with unknown weights." in (
-        build(entries, tmp_path) / "index.html"
-    ).read_text()
+    comparable = {**COMPARABLE, "protocol": "reference"}
+    entries = made.entries(tmp_path, seeds=(0,), dataset="ucf", **{**comparable, "weights": None})
+    found = [results.read(entry) for entry in entries]
+    assert "SeLaVi: no published values beside these, because: computed with unknown weights." in (
+        report_page.notes(found, results.grouped(found, 0, 0))
+    )
 
 
 def test_a_published_value_is_inside_where_our_interval_holds_it(tmp_path, monkeypatch):
@@ -214,13 +218,51 @@ def test_a_published_value_is_inside_where_our_interval_holds_it(tmp_path, monke
 def test_no_published_value_for_a_dataset_of_ones_own():
     assert published_results.value("demo", "selavi", "avca") is None
     assert published_results.value("ucf", "c3d_vggish", "fvaegan") is None
-    assert "no published results for demo" in published_results.obstacle("demo", "selavi", {})
+    assert "no published results for demo" in published_results.obstacle("demo", "selavi", "reference", "published", {})
+
+
+def test_the_published_weights_are_the_registered_defaults():
+    from extractors.registry import EXTRACTORS
+
+    defaults = {slot.name: slot.files[0].name for entry in EXTRACTORS.values() for slot in entry.weights}
+    assert defaults == published_results.WEIGHTS
+
+
+def test_the_page_says_whose_hyper_parameters_are_not_the_published_ones(tmp_path, page):
+    whose = "published for selavi"
+    entries = made.entries(tmp_path, seeds=(0,), method="fvaegan", feature_set="c3d_vggish", origin=whose)
+    found = [results.read(entry) for entry in entries]
+    notes = report_page.notes(found, results.grouped(found, 0, 0))
+    assert "Hyper-parameters of f-VAEGAN-D2 on C3D / VGGish: published for selavi." in notes
+    assert "Hyper-parameters of" not in (page / "index.html").read_text()
+
+
+def test_outputs_are_shown_as_means_and_deviations_over_seeds(page):
+    values = [float(row["HM"]) for row in rows_of(page / "outputs.csv")
+              if (row["feature_set"], row["output"]) == ("selavi", "theta_a")]
+    assert len(values) == 3
+    shown = (page / "index.html").read_text()
+    cells = r"theta_a</td>(?:<td[^>]*>[^<]*</td>){2}<td[^>]*>([^<]*) ± ([^<]*)<"  # S, U, HM
+    mean, deviation = re.search(cells, shown).groups()
+    assert float(mean) == pytest.approx(np.mean(values), abs=0.01)
+    assert float(deviation) == pytest.approx(np.std(values, ddof=1), abs=0.02)
+    assert "2.10 GFLOP" in shown
+
+
+def test_without_intervals_nothing_is_inside_or_outside(tmp_path):
+    entries = made.entries(tmp_path, seeds=(0,), dataset="ucf", **{**COMPARABLE, "protocol": "reference"})
+    groups = results.grouped([results.read(entry) for entry in entries], 0, 0)
+    assert report_tables.published_of(groups[0]) == {"HM": (27.15, ""), "ZSL": (20.01, "")}
+    assert "27.15" in report_tables.readable(groups).rows[0]
+    (row,) = report_tables.summary_table(groups).rows
+    assert row[-5:-1] == ("27.15", "20.01", "", "")
 
 
 def test_the_interval_contains_what_resampling_by_hand_gives(tmp_path):
     (entry,) = made.entries(tmp_path, seeds=(0,))
     result = results.read(entry)
-    found = results.bootstrap([result], 400, 1)
+    found, (alone,) = results.bootstrap([result], 400, 1)
+    assert alone == found
     random = np.random.default_rng(2)
     scores, values = result.scores, []
     for _ in range(400):

@@ -80,13 +80,6 @@ def test_a_report_without_its_page_is_made_again():
     assert task.made_from_these(found)
 
 
-def test_resampling_belongs_to_the_evaluation_alone(configure):
-    before = TrainStage1(dataset="demo").digest, Evaluate(dataset="demo").digest
-    configure(training={"bootstrap_resamples": 7})
-    assert TrainStage1(dataset="demo").digest == before[0]
-    assert Evaluate(dataset="demo").digest != before[1]
-
-
 def test_a_lower_threshold_is_a_reason_to_look_again(configure):
     before = AcquireVideos(dataset="demo").input_ids()
     configure(acquire={"max_failed_share": 0.1})
