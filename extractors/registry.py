@@ -31,7 +31,8 @@ class Entry:
     ``modality``: video or audio. ``width``: length of a feature row. ``target``: "module:Class".
     ``plan``: name of the clip plan of pipeline.windows that cuts its clips.
     ``clip``: shape of one decoded clip: (frames, 112, 112, 3) uint8 RGB, or (samples,) float32. ``weights``: the slots
-    that it reads. ``other_plan``: takes the place of ``plan`` where the published features need it.
+    that it reads. ``other_plan``: takes the place of ``plan`` where the published features need it. ``pretraining``:
+    the sets whose classes can't be unseen for it (docs/labels_and_splits.md).
     """
 
     modality: str
@@ -41,6 +42,7 @@ class Entry:
     clip: tuple[int, ...]
     weights: tuple[Slot, ...] = ()
     other_plan: OtherPlan | None = None
+    pretraining: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,21 @@ class FeatureSet:
 
 EXTRACTORS: dict[str, Entry] = {
     "selavi_video": Entry(
-        "video", 512, "extractors.selavi_video:SelaviVideo", "selavi_frames", (30, 112, 112, 3), (SELAVI,)
+        "video", 512, "extractors.selavi_video:SelaviVideo", "selavi_frames", (30, 112, 112, 3), (SELAVI,),
+        pretraining=("sports1m",),
     ),
-    "selavi_audio": Entry("audio", 512, "extractors.selavi_audio:SelaviAudio", "selavi_audio", (44100,), (SELAVI,)),
+    "selavi_audio": Entry(
+        "audio", 512, "extractors.selavi_audio:SelaviAudio", "selavi_audio", (44100,), (SELAVI,),
+        pretraining=("sports1m",),
+    ),
     "c3d": Entry(
         "video", 4096, "extractors.c3d:C3D", "c3d_frames", (16, 112, 112, 3), (C3D,),
-        OtherPlan("c3d_frames_negative", "c3d_colour", ("ucf", "vggsound")),
+        OtherPlan("c3d_frames_negative", "c3d_colour", ("ucf", "vggsound")), pretraining=("sports1m",),
     ),
-    "vggish": Entry("audio", 128, "extractors.vggish:VGGish", "vggish_audio", (15600,), (VGGISH, VGGISH_PCA)),
+    "vggish": Entry(
+        "audio", 128, "extractors.vggish:VGGish", "vggish_audio", (15600,), (VGGISH, VGGISH_PCA),
+        pretraining=("youtube8m",),
+    ),
 }
 
 FEATURE_SETS: dict[str, FeatureSet] = {
@@ -102,6 +111,18 @@ def plans(feature_set: str, published: frozenset[str], dataset: str) -> dict[str
         applies = other is not None and other.deviation in published and dataset in other.datasets
         chosen[modality] = other.plan if other is not None and applies else line.plan
     return chosen
+
+
+def pretraining(feature_set: str) -> tuple[str, ...]:
+    """-> the sets that this feature set's extractors have been pre-trained on, as the splits look at them."""
+    names = feature_set_named(feature_set).extractors.values()
+    return tuple(dict.fromkeys(each for name in names for each in entry(name).pretraining))
+
+
+def subjects(feature_set: str) -> frozenset[str]:
+    """-> what deviations can be about in this feature set: its extractors and their clip plans."""
+    lines = {name: entry(name) for name in feature_set_named(feature_set).extractors.values()}
+    return frozenset(lines) | {line.plan for line in lines.values()}
 
 
 def slot_named(name: str) -> Slot:

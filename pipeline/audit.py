@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import h5, leakage, overlap, published_split, schemas
+from pipeline import decision_tables, decisions, h5, leakage, overlap, published_split, schemas
+from pipeline.decision_tables import ANY, Decision
 from pipeline.errors import ArtefactError
 from pipeline.schemas import SUBSETS
 from pipeline.tables import write_table
@@ -21,6 +22,8 @@ CLASS_COLUMNS = (
     "class", "role", "text", "text_of_published_vector", "words_without_vector", "overlap", "overlap_label", "score",
     "decided_by", *(f"{kind}_{name}" for name in SUBSETS for kind in ("videos", "acquired")),
 )  # fmt: skip
+
+NOT_ACQUIRED = "the audit has not looked at videos: --coverage does"
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Columns of the four artefacts, one entry per video or class. ``acquired``: id -> (status, reason, sha256)."""
+    """Columns of the four artefacts, one entry per video or class.
+
+    ``facts``: of the split; ``decisions``: its rows on overlap; ``acquired``: id -> (status, reason, sha256).
+    """
 
     dataset: str
-    feature_set: str
-    kind: str
+    facts: dict[str, Any]
     ids: np.ndarray
     groups: np.ndarray
     class_names: np.ndarray
@@ -53,9 +58,7 @@ class Inputs:
     excluded: np.ndarray
     roles: np.ndarray
     overlaps: np.ndarray
-    overlap_label: np.ndarray
-    overlap_score: np.ndarray
-    decided_by: np.ndarray
+    decisions: list[Decision]
     texts: np.ndarray
     vectors: np.ndarray
     published_vectors: np.ndarray
@@ -71,7 +74,7 @@ def read_inputs(
         manifest = {name: file[name] for name in ("id", "group", "class_name", "class_index")}
     with h5.read(split_path, schemas.SPLIT) as file:
         split = {column.name: file[column.name] for column in schemas.SPLIT.columns}
-        kind, feature_set = file.attributes["kind"], file.attributes["feature_set"]
+        facts = dict(file.attributes)
     with h5.read(labels_path, schemas.LABELS) as file:
         labels = {column.name: file[column.name] for column in schemas.LABELS.columns}
     acquired = None
@@ -86,12 +89,11 @@ def read_inputs(
             "artefacts of one manifest: delete them and run again"
         )
     return Inputs(
-        dataset=dataset, feature_set=feature_set, kind=kind, ids=manifest["id"], groups=manifest["group"],
+        dataset=dataset, facts=facts, ids=manifest["id"], groups=manifest["group"],
         class_names=manifest["class_name"], class_index=manifest["class_index"], subset=split["subset"],
         excluded=split["excluded"], roles=split["role"], overlaps=split["overlap"],
-        overlap_label=split["overlap_label"], overlap_score=split["overlap_score"], decided_by=split["decided_by"],
-        texts=labels["text"], vectors=labels["vector"], published_vectors=labels["published_vector"],
-        missing=labels["missing"], acquired=acquired,
+        decisions=decision_tables.stored(split), texts=labels["text"], vectors=labels["vector"],
+        published_vectors=labels["published_vector"], missing=labels["missing"], acquired=acquired,
     )  # fmt: skip
 
 
@@ -105,10 +107,10 @@ def findings(inputs: Inputs) -> list[Finding]:
 
 
 def count_findings(inputs: Inputs) -> Iterator[Finding]:
-    """Classes and videos, against table 1; unseen test videos of C3D/VGGish against table 8, which does not fit."""
+    """Classes and videos, against table 1; unseen test videos of C3D/VGGish against table 8, which doesn't fit."""
     roles, videos = Counter(inputs.roles.tolist()), Counter(inputs.subset.tolist())
-    published = inputs.kind != "curated" and inputs.dataset in published_split.TABLE_1
-    with_filter = inputs.feature_set == "c3d_vggish"
+    published = inputs.facts["kind"] != "curated" and inputs.dataset in published_split.TABLE_1
+    with_filter = "youtube8m" in inputs.facts["pretraining"]
     classes = published_split.CLASSES[inputs.dataset][int(with_filter)] if published else ("", "", "")
     for role, expected in zip(("train", "val_unseen", "test_unseen"), classes, strict=True):
         yield Finding("counts", f"classes {role}", str(roles[role]), str(expected))
@@ -150,31 +152,41 @@ def label_findings(inputs: Inputs) -> Iterator[Finding]:
 
 
 def overlap_findings(inputs: Inputs) -> Iterator[Finding]:
-    """Which classes pre-training covers, who says so, and how the rules alone would have done."""
-    if inputs.kind != "curated":
-        yield Finding("overlap", "decisions", "those of the released split", remark="its roles are taken as they are")
-        return
+    """Which classes pre-training covers, who says so, what nobody has looked at, and how the rules alone would do."""
     unseen = np.isin(inputs.roles, ("val_unseen", "test_unseen"))
-    yield Finding("overlap", "classes known from pre-training", str(int(inputs.overlaps.sum())))
+    taken = "" if inputs.facts["kind"] == "curated" else "roles are those of the lists, whatever is decided here"
+    yield Finding("overlap", "classes known from pre-training", str(int(inputs.overlaps.sum())), remark=taken)
     yield Finding("overlap", "of them unseen", str(int((inputs.overlaps & unseen).sum())), "0")
-    for who, count in sorted(Counter(entry.partition(" (")[0] for entry in inputs.decided_by.tolist()).items()):
+    compared = ", ".join(f"{name} ({count} labels)" for name, count in inputs.facts["overlap"]["compared"].items())
+    yield Finding("overlap", "compared with the labels of", compared or "no list")
+    usable = set(inputs.class_names[inputs.roles != "unused"].tolist())
+    open_rows = [row for row in inputs.decisions if not row.overlap and row.class_name in usable]
+    for name, count in Counter(row.pretraining for row in open_rows).items():
+        what = "pre-training" if name == ANY else name
+        yield Finding(
+            "overlap", f"classes not looked at for {what}", f"{count} of {len(usable)}", "0",
+            f"name a list of its labels, [split] lists = {what}=FILE, or decide, [split] decisions" if name != ANY
+            else "no pre-training set is named for these features",
+        )  # fmt: skip
+    for who, count in sorted(Counter(row.decided_by for row in inputs.decisions if row.overlap).items()):
         yield Finding("overlap", f"decided by {who}", str(count))
-    by_file = np.char.startswith(inputs.decided_by, "file:")
-    if by_file.any() and inputs.overlap_score.any():
-        by_rule = inputs.overlap_score[by_file] >= overlap.THRESHOLD
-        precision, recall = overlap.precision_recall(by_rule.tolist(), inputs.overlaps[by_file].tolist())
-        yield Finding("overlap", "precision of the rules against the files", f"{precision:.3f}")
-        yield Finding("overlap", "recall of the rules against the files", f"{recall:.3f}")
+    both = [row for row in inputs.decisions if row.overlap and row.rule and not row.decided_by.startswith("rule:")]
+    if both:
+        found = overlap.precision_recall([r.rule == "yes" for r in both], [r.overlap == "yes" for r in both])
+        for name, value in zip(("precision", "recall"), found, strict=True):
+            yield Finding("overlap", f"{name} of the rules against people's decisions", f"{value:.3f}")
 
 
 def leakage_findings(inputs: Inputs) -> Iterator[Finding]:
     """Recordings and files on both sides of a cut: where there are any, scores on seen classes are optimistic."""
-    for leak in leakage.leaks(inputs.groups.tolist(), inputs.subset.tolist()):
+    if inputs.facts["leakage"] is None:
+        yield Finding("leakage", "clips of one recording", "not known", remark="every video counts as a recording")
+    for leak in leakage.leaks(inputs.groups.tolist(), inputs.subset.tolist()) if inputs.facts["leakage"] else ():
         item = f"videos of {leak.subset} with a clip of the same recording in its training data"
         share = f"{leak.shared} of {leak.videos} ({leak.share:.2f} %)"
         yield Finding("leakage", item, share, remark=f"{leak.groups} recordings" if leak.groups else "")
     if inputs.acquired is None:
-        yield Finding("leakage", "files that are the same", "not known", remark="no video has been acquired yet")
+        yield Finding("leakage", "files that are the same", "not known", remark=NOT_ACQUIRED)
         return
     sums = [inputs.acquired[video][2] for video in inputs.ids.tolist()]
     for leak in leakage.leaks(sums, inputs.subset.tolist()):
@@ -192,7 +204,7 @@ def leakage_findings(inputs: Inputs) -> Iterator[Finding]:
 def coverage_findings(inputs: Inputs) -> Iterator[Finding]:
     """What could be acquired of each subset, and why the rest could not."""
     if inputs.acquired is None:
-        yield Finding("coverage", "acquired", "not known", remark="no video has been acquired yet")
+        yield Finding("coverage", "acquired", "not known", remark=NOT_ACQUIRED)
         return
     status = np.array([inputs.acquired[video][0] for video in inputs.ids.tolist()])
     for name in SUBSETS:
@@ -215,6 +227,7 @@ def class_rows(inputs: Inputs) -> list[tuple[str, ...]]:
         for video, index, name in zip(*columns, strict=True):
             got[index, name] += inputs.acquired[video][0] == "ok"
     owner = {row.tobytes(): text for row, text in zip(inputs.vectors, inputs.texts.tolist(), strict=True)}
+    decisive = decisions.decisive(inputs.decisions)
     rows = []
     for index, name in enumerate(inputs.class_names.tolist()):
         given = owner.get(inputs.published_vectors[index].tobytes(), "of a class that is not used")
@@ -222,8 +235,9 @@ def class_rows(inputs: Inputs) -> list[tuple[str, ...]]:
         for subset in SUBSETS:
             counts += [str(videos[index, subset]), str(got[index, subset]) if inputs.acquired is not None else ""]
         about = (inputs.roles[index], inputs.texts[index], given, inputs.missing[index])
-        known, score = "yes" if inputs.overlaps[index] else "no", f"{inputs.overlap_score[index]:.2f}"
-        decision = (known, inputs.overlap_label[index], score, inputs.decided_by[index])
+        row = decisive[name]
+        score = "" if np.isnan(row.score) else f"{row.score:.2f}"
+        decision = (row.overlap, row.label, score, row.decided_by)
         rows.append((name, *(str(cell) for cell in (*about, *decision)), *counts))
     return rows
 
@@ -265,6 +279,7 @@ def page(inputs: Inputs, found: Sequence[Finding], classes: Sequence[Sequence[st
     sections: dict[str, list[Finding]] = defaultdict(list)
     for finding in found:
         sections[finding.section].append(finding)
-    facts: dict[str, Any] = {"dataset": inputs.dataset, "feature_set": inputs.feature_set, "kind": inputs.kind}
+    seen = ", ".join(inputs.facts["pretraining"]) or "nothing that is named"
+    facts: dict[str, Any] = {"dataset": inputs.dataset, "pretraining": seen, "kind": inputs.facts["kind"]}
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(**facts, sections=sections, class_columns=CLASS_COLUMNS, classes=classes)

@@ -7,7 +7,7 @@ docs/reproduction.md explains every row, with its effect.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -21,13 +21,14 @@ VALUES = ("published", "corrected")
 class Deviation:
     """``stage`` is the task whose content it changes; ``published`` and ``corrected`` say what each value does.
 
-    ``subject``: the only feature set, or the method and its variants, that it concerns; empty: all.
+    ``subjects``: the only clip plans (stage decode), extractors (decode, extract) or method with its variants (train)
+    that it concerns; empty: all.
     """
 
     stage: str
     published: str
     corrected: str
-    subject: str = ""
+    subjects: tuple[str, ...] = ()
 
 
 DEVIATIONS: dict[str, Deviation] = {
@@ -39,29 +40,31 @@ DEVIATIONS: dict[str, Deviation] = {
     ),
     "selavi_windows": Deviation(
         "decode", "int(duration) - 1 windows at the published starts", "one window per full second of the whole video",
-        subject="selavi",
+        subjects=("selavi_frames", "selavi_audio"),
     ),
-    "selavi_short": Deviation("decode", "under 2 s: no feature (too_short)", "from 1 s on", subject="selavi"),
+    "selavi_short": Deviation(
+        "decode", "under 2 s: no feature (too_short)", "from 1 s on", subjects=("selavi_frames", "selavi_audio")
+    ),
     "c3d_windows": Deviation(
         "decode",
         "consecutive 16 frames at 25 fps, the last one padded",
         "one per full second: frames floor(25 j / 16) of its 25",
-        subject="c3d_vggish",
+        subjects=("c3d_frames",),
     ),
     "vggish_windows": Deviation(
         "decode", "consecutive 0.96 s examples", "one per full second: 15,600 samples from its start",
-        subject="c3d_vggish",
+        subjects=("vggish_audio",),
     ),
     # Its negative has to be taken before the resize, hence in decoding.
     "c3d_colour": Deviation(
-        "decode", "BGR; UCF and VGGSound also negated, (256 - v) mod 256", "RGB", subject="c3d_vggish"
+        "decode", "BGR; UCF and VGGSound also negated, (256 - v) mod 256", "RGB", subjects=("c3d",)
     ),
     "c3d_scale": Deviation(
         "extract", "/255 and Kinetics mean and standard deviation in RGB order, on BGR", "0..255, no mean",
-        subject="c3d_vggish",
+        subjects=("c3d",),
     ),
     "vggish_codes": Deviation(
-        "extract", "PCA, clip to 2, 8-bit codes by truncation", "embedding after its ReLU", subject="c3d_vggish"
+        "extract", "PCA, clip to 2, 8-bit codes by truncation", "embedding after its ReLU", subjects=("vggish",)
     ),
     "label_order": Deviation(
         "benchmark", "row i of the name-sorted table goes to class i of the class-sorted list", "each class its own"
@@ -79,18 +82,20 @@ DEVIATIONS: dict[str, Deviation] = {
         "the best value of the branch that predicts",
     ),
     "apn_softmax": Deviation(
-        "train", "cross-entropy on scores that are already a softmax", "on the scores", subject="apn"
+        "train", "cross-entropy on scores that are already a softmax", "on the scores", subjects=("apn",)
     ),
     "cjme_attention": Deviation(
         "train", "mean attention times mean loss", "attention of each sample times its own loss",
-        subject="cjme",
+        subjects=("cjme",),
     ),
-    "fvaegan_batches": Deviation("train", "one batch an epoch", "all of them", subject="fvaegan"),
+    "fvaegan_batches": Deviation("train", "one batch an epoch", "all of them", subjects=("fvaegan",)),
     "fvaegan_selection": Deviation(
         "train", "best epoch and classifier on the test set", "on the validation set",
-        subject="fvaegan",
+        subjects=("fvaegan",),
     ),
-    "fvaegan_defects": Deviation("train", "the released code's other defects", "the sound version", subject="fvaegan"),
+    "fvaegan_defects": Deviation(
+        "train", "the released code's other defects", "the sound version", subjects=("fvaegan",)
+    ),
     "split_groups": Deviation("split", "clips of one source fall on both sides", "kept together"),
 }
 
@@ -115,17 +120,20 @@ def resolve(protocol: str, overrides: Iterable[str] = ()) -> frozenset[str]:
     return frozenset(names)
 
 
-def relevant(stages: Iterable[str], feature_set: str = "", method: str = "") -> frozenset[str]:
-    """-> names that can change an artefact made by these stages for this feature set and method (empty: any)."""
+def relevant(stages: Iterable[str], parts: Collection[str] | None = None, method: str = "") -> frozenset[str]:
+    """-> names that can change an artefact made by these stages.
 
-    def concerns(subject: str) -> bool:
-        if subject in ("selavi", "c3d_vggish"):
-            return feature_set in ("", subject)
-        return method == "" or method.split("-")[0] == subject
+    ``parts``: the feature set's extractors and clip plans (None: any); ``method``: empty for any.
+    """
+
+    def concerns(row: Deviation) -> bool:
+        if row.stage == "train":
+            return method == "" or method.split("-")[0] in row.subjects
+        return parts is None or not set(parts).isdisjoint(row.subjects)
 
     wanted = set(stages)
     return frozenset(
-        name for name, row in DEVIATIONS.items() if row.stage in wanted and (not row.subject or concerns(row.subject))
+        name for name, row in DEVIATIONS.items() if row.stage in wanted and (not row.subjects or concerns(row))
     )
 
 

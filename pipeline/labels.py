@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,10 +49,13 @@ class LabelSettings:
             raise SettingsError(f"[labels] backend: found {self.backend!r}, expected one of {', '.join(BACKENDS)}")
         if self.backend in word_vectors.FORMATS and not self.path:
             raise SettingsError(f"[labels] path: found none for backend {self.backend}; {word_vectors.WHERE_TO_GET}")
+        for name in ("path", "aliases"):
+            object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
 
     def content(self) -> dict[str, Any]:
         """-> what changes the vectors: files by their content; where verified files come from does not matter."""
-        return {"backend": self.backend, "path": identity(self.path), "aliases": identity(self.aliases)}
+        path = identity(self.path, "[labels] path", word_vectors.WHERE_TO_GET)
+        return {"backend": self.backend, "path": path, "aliases": identity(self.aliases, "[labels] aliases")}
 
 
 @dataclass(frozen=True)

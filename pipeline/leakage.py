@@ -48,7 +48,11 @@ def leaks(keys: Sequence[str], subset: Sequence[str]) -> list[Leak]:
     return found
 
 
-def shared_groups(keys: Sequence[str], subset: Sequence[str], one: str, other: str) -> int:
-    """-> recordings that have videos in both of two subsets."""
-    of = {name: {key for key, part in zip(keys, subset, strict=True) if part == name and key} for name in (one, other)}
-    return len(of[one] & of[other])
+def facts(ids: Sequence[str], groups: Sequence[str], subset: Sequence[str]) -> dict[str, list[int]] | None:
+    """-> subset -> [videos with a sibling in its training data, videos]; None where no recording is known.
+
+    A dataset whose every video is a recording of its own says nothing about recordings.
+    """
+    if list(ids) == list(groups):
+        return None
+    return {leak.subset: [leak.shared, leak.videos] for leak in leaks(groups, subset)}

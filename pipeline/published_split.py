@@ -1,13 +1,15 @@
 """The released splits: lists of file names and of classes, fetched, verified and read as they are.
 
-The class lists decide: a row counts only if its class stands in the subset's ``.txt``. For the C3D/VGGish features that
-is the whole difference (``cls_split``): all its ``.csv`` files equal those of ``main_split``, only fewer unseen test
-classes are listed, the ones that YouTube-8M does not hold (9, 50 and 69 become 6, 48 and 64).
+The class lists decide: a row counts only if its class stands in the subset's ``.txt``. For features whose extractors
+have seen YouTube-8M (C3D/VGGish) that is the whole difference (``cls_split``): all its ``.csv`` files equal those of
+``main_split``, only fewer unseen test classes are listed, the ones that YouTube-8M does not hold (9, 50 and 69 become
+6, 48 and 64).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from pipeline.schemas import SUBSETS
 from pipeline.tables import read_table
 
 FOLDERS = {"ucf": "UCF", "activitynet": "ActivityNet", "vggsound": "VGGSound"}
+# Released features -> their class lists. Those of others are chosen by what their extractors have seen.
 VARIANTS = {"selavi": "main_split", "c3d_vggish": "cls_split"}
 FILES = {
     "train": "stage_1_train",
@@ -59,17 +62,18 @@ class PublishedSplit:
         return {name: found[name] for name in SUBSETS}
 
 
-def load(dataset: str, feature_set: str, upstream: str, cache: Path) -> PublishedSplit:
-    """The released split of a dataset for a feature set. ``upstream``, ``cache``: as in ``published_files.fetch``.
+def load(dataset: str, pretraining: Collection[str], upstream: str, cache: Path) -> PublishedSplit:
+    """The released split of a dataset for features with this pre-training; rest as in ``published_files.fetch``.
 
     Raises SettingsError for a dataset without one, PipelineError if a file can't be had or is not the released one.
     """
-    if dataset not in FOLDERS or feature_set not in VARIANTS:
+    if dataset not in FOLDERS:
         raise SettingsError(
-            f"[split] kind: there is no released split of dataset {dataset!r} for {feature_set!r}, expected one of "
-            f"{', '.join(FOLDERS)} and {', '.join(VARIANTS)}; use kind = curated"
+            f"[split] kind: found published for dataset {dataset!r}, expected one with a released split "
+            f"({', '.join(FOLDERS)}); use kind = curated"
         )
-    folder = f"avgzsl_benchmark_datasets/{FOLDERS[dataset]}/class-split/{VARIANTS[feature_set]}"
+    variant = VARIANTS["c3d_vggish" if "youtube8m" in pretraining else "selavi"]
+    folder = f"avgzsl_benchmark_datasets/{FOLDERS[dataset]}/class-split/{variant}"
     roles: dict[str, str] = {}
     split = PublishedSplit(roles, {}, {}, {})
     for subset, stem in FILES.items():
@@ -97,14 +101,14 @@ def _read_rows(path: Path, subset: str, listed: set[str], split: PublishedSplit)
             split.subsets[video], split.classes[video] = subset, row["label"]
 
 
-def read_split_table(path: Path, dataset: str, feature_set: str) -> PublishedSplit:
+def read_split_table(path: Path, dataset: str, pretraining: Collection[str]) -> PublishedSplit:
     """A split from one table with the columns video_id,class_name,subset; roles follow from where a class's videos are.
 
-    For C3D/VGGish, classes that the dataset's decision table marks as known from YouTube-8M are not used.
+    Where pre-training saw YouTube-8M, classes that the dataset's decision table marks as known from it are not used.
     Raises SettingsError for an unknown subset, a repeated video and a class in subsets that exclude each other.
     """
     split = PublishedSplit({}, {}, {}, {})
-    unused = _known_from_youtube8m(dataset) if feature_set == "c3d_vggish" else frozenset()
+    unused = _known_from_youtube8m(dataset) if "youtube8m" in pretraining else frozenset()
     order = {"train": "train", "val_seen": "train", "val_unseen": "val_unseen", "test_unseen": "test_unseen"}
     for row in read_table(path, ("video_id", "class_name", "subset")):
         video, name, subset = row["video_id"], row["class_name"], row["subset"]

@@ -110,13 +110,17 @@ LABELS = Schema("labels", 1, (
     Column("missing", "str", ("class",), "words without one, separated by spaces"),
 ))
 
-SPLIT = Schema("split", 1, (
+SPLIT = Schema("split", 2, (
     Column("class_name", "str", ("class",), "as in the manifest, same order"),
     Column("role", "str", ("class",), "one of ROLES"),
     Column("overlap", "bool", ("class",), "known from pre-training, hence never unseen"),
-    Column("overlap_label", "str", ("class",), "the pre-training label that decided it, if any"),
-    Column("overlap_score", "float32", ("class",), "similarity to that label, 0 to 1"),
-    Column("decided_by", "str", ("class",), "rule, file:<name> or published"),
+    Column("decision/class_name", "str", ("decision",), "one row for each class and pre-training set"),
+    Column("decision/pretraining", "str", ("decision",), "the set that the decision is about"),
+    Column("decision/overlap", "str", ("decision",), "yes, no, or empty where nobody has looked"),
+    Column("decision/label", "str", ("decision",), "the pre-training label that is nearest or decides, if any"),
+    Column("decision/decided_by", "str", ("decision",), "rule:<name>, published, or who signed the decision file"),
+    Column("decision/rule", "str", ("decision",), "what the rules alone say, as overlap"),
+    Column("decision/score", "float32", ("decision",), "of the nearest label by the rules, 0 to 1, NaN without a list"),
     Column("id", "str", ("video",), "as in the manifest, same order"),
     Column("subset", "str", ("video",), "one of SUBSETS, or empty if excluded"),
     Column("excluded", "str", ("video",), "why it is in no subset, else empty"),

@@ -12,15 +12,16 @@ from pipeline.errors import SettingsError
 WHOLE_BYTES = 8 << 20
 
 
-def identity(path: str) -> str:
+def identity(path: str, key: str = "", advice: str = "check the path") -> str:
     """-> what a settings' digest says about a file: its content, not its place; "" for no path.
 
-    Of a file above 8 MB, size, beginning and end stand for the whole. Raises SettingsError if it is not there.
+    Of a file above 8 MB, size, beginning and end stand for the whole. ``key``: the setting that names it.
+    Raises SettingsError if it is not there.
     """
     if not path:
         return ""
     if not Path(path).is_file():
-        raise SettingsError(f"found no file {path}, expected the one that the settings name")
+        raise SettingsError(f"{key}: found no file {path}, expected the one that it names; {advice}")
     size = Path(path).stat().st_size
     with Path(path).open("rb") as file:
         data = file.read(min(size, WHOLE_BYTES))
@@ -57,6 +58,22 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             return rows
     except (UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(f"{path}: {error}; expected a CSV file in UTF-8") from error
+
+
+def read_lines(path: Path, key: str, what: str) -> list[str]:
+    """-> the lines of a text file, stripped, without the empty ones. ``key``: the setting that names it.
+
+    Raises SettingsError for a missing or empty file and one that is not UTF-8.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{key}: {path}: {error}; expected a file in UTF-8 with one {what} a line") from error
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise SettingsError(f"{key}: {path}: found no line, expected one {what} a line")
+    return found
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

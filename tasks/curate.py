@@ -8,10 +8,12 @@ from typing import Any
 
 import luigi
 
+from extractors import registry
 from pipeline import audit, benchmark, labels, published_layout, schemas, splits
 from pipeline.datasets import dataset_named
 from pipeline.errors import SettingsError
 from pipeline.h5 import Output
+from pipeline.tables import identity
 from tasks import config
 from tasks.acquire import AcquireVideos, BuildManifest, look
 from tasks.base import ArtefactTask
@@ -51,13 +53,19 @@ class CurateSplit(FeatureTask):
         return above
 
     def settings(self) -> dict[str, Any]:
-        return {"split": config.content(config.settings("split"))}
+        pretraining, aliases = registry.pretraining(self.feature_set), identity(self.aliases(), "[labels] aliases")
+        return {"split": config.content(config.settings("split")), "pretraining": pretraining, "aliases": aliases}
+
+    def aliases(self) -> str:
+        """-> the texts that classes are compared by, which only a split that is made here does."""
+        return config.settings("labels").aliases if "acquired" in self.inputs() else ""
 
     def build(self, output: Output) -> None:
         paths = {name: task.path() for name, task in self.inputs().items()}
+        pretraining, settings = registry.pretraining(self.feature_set), config.settings("split")
         splits.build(
-            paths["manifest"], self.dataset, self.feature_set, config.settings("split"), self.published, output,
-            paths.get("acquired"),
+            paths["manifest"], self.dataset, pretraining, settings, self.published, output, paths.get("acquired"),
+            self.aliases(),
         )
 
 
@@ -155,18 +163,20 @@ class ExportFeatures(FeatureTask):
 class AuditSplit(FeatureTask):
     """What there is to know about a split: counts against the paper, overlaps, leakage, coverage; HTML and CSV."""
 
+    coverage = luigi.BoolParameter(default=False, description="also look at which videos are there, and get them")
     schema = schemas.AUDIT
     folder = "audit"
     stages = ("split",)
 
     def inputs(self) -> dict[str, ArtefactTask]:
-        return {
-            "manifest": BuildManifest(dataset=self.dataset),
-            "labels": EmbedLabels(dataset=self.dataset),
-            "split": CurateSplit(**self.shared()),
-            "acquired": AcquireVideos(dataset=self.dataset),
-        }
+        """Videos only if asked for, or if the split needs them anyway: a released one can be audited without."""
+        split = CurateSplit(**self.shared())
+        above = {"manifest": BuildManifest(dataset=self.dataset), "labels": EmbedLabels(dataset=self.dataset)}
+        videos = {"acquired": AcquireVideos(dataset=self.dataset)} if self.coverage else {}
+        return {**split.inputs(), **above, **videos, "split": split}
 
     def build(self, output: Output) -> None:
-        path = self.input_path
-        audit.audit(path("manifest"), path("labels"), path("split"), path("acquired"), self.dataset, output)
+        paths = {name: task.path() for name, task in self.inputs().items()}
+        audit.audit(
+            paths["manifest"], paths["labels"], paths["split"], paths.get("acquired"), self.dataset, output
+        )

@@ -41,14 +41,20 @@ class FeatureTask(ArtefactTask):
             )
         overrides = [item.strip() for item in values["deviations"].split(",") if item.strip()]
         published = deviations.resolve(protocol, overrides)
-        names = deviations.relevant(cls.stages, values["feature_set"], values.get("method", ""))
+        names = cls.relevant_deviations(values["feature_set"], values.get("method", ""))
         values["protocol"], values["deviations"] = deviations.canonical(published, names, dataset.protocols)
+
+    @classmethod
+    def relevant_deviations(cls, feature_set: str, method: str) -> frozenset[str]:
+        """-> names of those that can change this artefact; of any feature set or method where it is empty."""
+        parts = registry.subjects(feature_set) if feature_set else None
+        return deviations.relevant(cls.stages, parts, method)
 
     @property
     def published(self) -> frozenset[str]:
         """Names of the deviations that follow the published code, of those that matter here."""
         overrides = self.deviations.split(",") if self.deviations else ()
-        names = deviations.relevant(self.stages, self.feature_set, getattr(self, "method", ""))
+        names = self.relevant_deviations(self.feature_set, getattr(self, "method", ""))
         return deviations.resolve(self.protocol, overrides) & names
 
     def shared(self) -> dict[str, Any]:

@@ -38,9 +38,9 @@ def listed(dataset: str, expected: int, describe: Callable[[str, str], Video]) -
         names = {row["class_name"].casefold(): row["class_name"] for row in _labels(dataset)}
         with tempfile.TemporaryDirectory() as cache:
             if settings.table:
-                split = published_split.read_split_table(Path(settings.table), dataset, "selavi")
+                split = published_split.read_split_table(Path(settings.table), dataset, ())
             else:
-                split = published_split.load(dataset, "selavi", settings.upstream, Path(cache))
+                split = published_split.load(dataset, (), settings.upstream, Path(cache))
         if not settings.table and len(split.classes) != expected:
             raise PipelineError(
                 f"dataset {dataset!r}: found {len(split.classes)} videos in the released lists, expected {expected}: "

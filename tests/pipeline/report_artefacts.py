@@ -52,7 +52,8 @@ def write_split(folder: Path) -> Path:
     count = len(CLASSES)
     return write(folder / "split.h5", schemas.SPLIT, {
         "class_name": list(CLASSES), "role": list(ROLES), "overlap": np.zeros(count, bool),
-        "overlap_label": [""] * count, "overlap_score": np.zeros(count, np.float32), "decided_by": ["rule"] * count,
+        "decision/score": np.zeros(0, np.float32),
+        **{f"decision/{n}": [] for n in ("class_name", "pretraining", "overlap", "label", "decided_by", "rule")},
         "id": ids, "subset": subset, "excluded": [""] * len(ids),
     }, {"kind": "curated"})
 
@@ -116,7 +117,7 @@ def write_scores(folder: Path, benchmark: Path, seed: int, origin: str = "publis
         "target": target, "predicted": predicted.astype(np.int32), "predicted_zero_shot": zero_shot.astype(np.int32),
         "embedding": (labels[target] + random.normal(size=(len(target), 12))).astype(np.float32),
         "label_embedding": labels.astype(np.float32),
-    }, {"video_list_sha256": "12" * 32, "parameters": 1_690_000, "chosen_epoch": 7, "empty_classes": [],
+    }, {"video_list_sha256": "12" * 32, "parameters": 1_690_000, "gflops": 2.1, "chosen_epoch": 7, "empty_classes": [],
         "method": "avca", "seed": seed,
         "spec": {"method": "avca", "learning_rate": 0.001, "batch_size": 64, "seed": seed, "origin": origin},
         "provenance": {"code": "v1", "host": "somewhere", "versions": {"numpy": "2.2.6", "torch": "2.11.0"}}})

@@ -24,7 +24,8 @@ def line(tmp_path):
     settings = labels.LabelSettings(path=str(tmp_path / "w.bin"), aliases=str(tmp_path / "aliases.csv"))
     labels.embed(manifest, "folder", settings, h5.Output(tmp_path / "l.h5", schemas.LABELS))
     splits.build(
-        manifest, "folder", "selavi", splits.SplitSettings(), frozenset(), h5.Output(tmp_path / "s.h5", schemas.SPLIT)
+        manifest, "folder", (), splits.SplitSettings(overlap="off"), frozenset(),
+        h5.Output(tmp_path / "s.h5", schemas.SPLIT),
     )
 
     def make(fails=lambda video: False, published=frozenset(), order=1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from extractors import registry
 from pipeline.deviations import DEVIATIONS, canonical, relevant, resolve
 from pipeline.errors import SettingsError
 
@@ -32,16 +33,29 @@ def test_every_deviation_belongs_to_a_stage():
     assert relevant(stages) == frozenset(DEVIATIONS)
 
 
+SELAVI = ("selavi_video", "selavi_audio", "selavi_frames")
+
+
 def test_only_rows_that_matter_to_an_artefact_are_relevant():
-    assert "c3d_windows" not in relevant(["decode"], "selavi")
-    assert "c3d_windows" in relevant(["decode"], "c3d_vggish")
-    assert "cjme_attention" not in relevant(["train"], "selavi", "avca-audio")
-    assert "apn_softmax" in relevant(["train"], "selavi", "apn")
-    assert relevant(["split"], "selavi") == {"split_groups"}
+    assert "c3d_windows" not in relevant(["decode"], SELAVI)
+    assert "c3d_windows" in relevant(["decode"], ("c3d", "c3d_frames", "vggish"))
+    assert "cjme_attention" not in relevant(["train"], method="avca-audio")
+    assert "apn_softmax" in relevant(["train"], SELAVI, "apn")
+    assert relevant(["split"], SELAVI) == {"split_groups"}
+
+
+def test_a_feature_set_of_ones_own_follows_what_its_parts_do(monkeypatch):
+    monkeypatch.setitem(registry.FEATURE_SETS, "c3d_selavi", registry.FeatureSet("c3d", "selavi_audio"))
+    everything = relevant(["decode", "extract"])
+    left_out = {"vggish_windows", "vggish_codes"}
+    assert relevant(["decode", "extract"], registry.subjects("c3d_selavi")) == everything - left_out
+    assert relevant(["decode", "extract"], registry.subjects("c3d_vggish")) == everything - {
+        "selavi_windows", "selavi_short",
+    }
 
 
 def test_canonical_form_is_unique_and_means_the_same():
-    names = relevant(["decode"], "selavi")
+    names = relevant(["decode"], SELAVI)
     everything = resolve("reference")
     assert canonical(everything, names) == ("reference", "")
     assert canonical(frozenset(), names) == ("corrected", "")

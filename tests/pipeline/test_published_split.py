@@ -24,10 +24,12 @@ from pipeline import (
 )
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.published_split import TABLE_1
-from pipeline.splits import SplitSettings
+from pipeline.split_settings import SplitSettings
 from tests.pipeline.artefacts import write_manifest
 
 CLASSES = {"ucf": (30, 12, 9), "activitynet": (99, 51, 50), "vggsound": (138, 69, 69)}
+S1, BOTH = ("sports1m",), ("sports1m", "youtube8m")
+PRETRAINING = {"selavi": S1, "c3d_vggish": BOTH}
 AFTER_THE_FILTER = {"ucf": (6, 845), "activitynet": (48, 4052), "vggsound": (64, 3200)}
 
 
@@ -75,7 +77,7 @@ def table_of(reference_data, dataset):
 @pytest.mark.parametrize("feature_set", ["selavi", "c3d_vggish"])
 def test_fetched_from_a_server(dataset, feature_set, server, reference_data, tmp_path):
     url = server(reference_data / "data" / "upstream")
-    split = published_split.load(dataset, feature_set, url, tmp_path)
+    split = published_split.load(dataset, PRETRAINING[feature_set], url, tmp_path)
     expected = {row["video_id"]: row["subset"] for row in table_of(reference_data, dataset)}
     if feature_set == "selavi":
         assert split.subsets == expected
@@ -90,7 +92,7 @@ def test_fetched_from_a_server(dataset, feature_set, server, reference_data, tmp
         assert len(split.dropped) == TABLE_1[dataset][4] - videos
         assert {v: s for v, s in expected.items() if v not in split.dropped} == split.subsets
     count = len(Handler.requests)
-    assert published_split.load(dataset, feature_set, url, tmp_path) == split
+    assert published_split.load(dataset, PRETRAINING[feature_set], url, tmp_path) == split
     assert len(Handler.requests) == count == 10, "the second time nothing is fetched"
 
 
@@ -102,7 +104,7 @@ def test_table_1_to_the_video(dataset, reference_data, tmp_path):
     manifest = write_manifest(tmp_path / "m.h5", [(r["video_id"], names[r["class_name"].casefold()]) for r in rows])
     settings = SplitSettings(kind="table", table=str(reference_data / "data" / "splits" / f"{dataset}.csv"))
     output = h5.Output(tmp_path / "split.h5", schemas.SPLIT)
-    splits.build(manifest, dataset, "selavi", settings, frozenset(), output)
+    splits.build(manifest, dataset, S1, settings, frozenset(), output)
     with h5.read(output.path, schemas.SPLIT) as file:
         role, table = Counter(file["role"]), file.attributes["table"]
         assert dict(zip(file["id"], file["subset"], strict=True)) == {r["video_id"]: r["subset"] for r in rows}
@@ -114,7 +116,7 @@ def test_table_1_to_the_video(dataset, reference_data, tmp_path):
 @pytest.mark.parametrize("dataset", CLASSES)
 def test_classes_known_from_youtube8m_are_not_used_with_c3d_and_vggish(dataset, reference_data, tmp_path):
     path = reference_data / "data" / "splits" / f"{dataset}.csv"
-    split = published_split.read_split_table(path, dataset, "c3d_vggish")
+    split = published_split.read_split_table(path, dataset, BOTH)
     left, videos = AFTER_THE_FILTER[dataset]
     assert tuple(split.counts().values()) == (*TABLE_1[dataset][:4], videos)
     assert Counter(split.roles.values())["test_unseen"] == left
@@ -125,9 +127,9 @@ def test_classes_known_from_youtube8m_are_not_used_with_c3d_and_vggish(dataset, 
 def test_the_hash_of_the_whole_list_is_the_one_that_published_numbers_are_for(dataset, reference_data):
     """With class names as in the manifest, that is as in the label table."""
     names = {name.casefold(): name for name in label_texts.published_texts(dataset)}
-    for feature_set in published_split.VARIANTS:
+    for feature_set in PRETRAINING:
         path = reference_data / "data" / "splits" / f"{dataset}.csv"
-        split = published_split.read_split_table(path, dataset, feature_set)
+        split = published_split.read_split_table(path, dataset, PRETRAINING[feature_set])
         classes = [names[split.classes[video].casefold()] for video in split.subsets]
         found = benchmark.video_list_hash(list(split.subsets), list(split.subsets.values()), classes)
         assert found == published_results.VIDEO_LISTS[dataset, feature_set]
@@ -135,7 +137,7 @@ def test_the_hash_of_the_whole_list_is_the_one_that_published_numbers_are_for(da
 
 def test_classes_left_out_are_unused(reference_data, tmp_path):
     path = reference_data / "data" / "splits" / "ucf.csv"
-    split = published_split.read_split_table(path, "ucf", "c3d_vggish")
+    split = published_split.read_split_table(path, "ucf", BOTH)
     ids = tuple(video for video, name in split.classes.items() if name in ("BandMarching", "Archery"))
     index = np.array([int(split.classes[video] == "BandMarching") for video in ids])
     roles, subsets = splits.apply_lists(cuts.Videos(("Archery", "BandMarching"), ids, index, ids), split, "the lists")
@@ -152,12 +154,12 @@ def test_the_stage_takes_the_released_lists(server, reference_data, tmp_path):
     manifest = write_manifest(tmp_path / "m.h5", videos)
     output = h5.Output(tmp_path / "split.h5", schemas.SPLIT)
     url = server(reference_data / "data" / "upstream")
-    splits.build(manifest, "ucf", "selavi", SplitSettings(upstream=url), frozenset(), output)
+    splits.build(manifest, "ucf", S1, SplitSettings(upstream=url), frozenset(), output)
     with h5.read(output.path, schemas.SPLIT) as file:
         expected = {row["video_id"]: row["subset"] for row in rows} | {"v_Archery_g99_c01": ""}
         assert dict(zip(file["id"], file["subset"], strict=True)) == expected
         assert file["excluded"][file["id"] == "v_Archery_g99_c01"] == "not in the released lists"
-        assert set(file["decided_by"]) == {"published"}
+        assert set(file["decision/decided_by"]) == {"published"} and file["overlap"].sum() == 30
         assert file.attributes["kind"] == "published" and file.attributes["not_in_manifest"] == 0
 
 
@@ -214,17 +216,17 @@ def test_lists_and_manifest_that_contradict(tmp_path):
     with pytest.raises(
         PipelineError, match="t.csv give video 'b0' the class 'b', the manifest says 'a'; expected the same"
     ):
-        splits.build(manifest, "folder", "selavi", settings, frozenset(), output)
+        splits.build(manifest, "folder", S1, settings, frozenset(), output)
     manifest = write_manifest(tmp_path / "m.h5", [("x0", "a"), ("x1", "b")])
     with pytest.raises(PipelineError, match="none of the 2 videos of the manifest .*expected the same ids"):
-        splits.build(manifest, "folder", "selavi", settings, frozenset(), output)
+        splits.build(manifest, "folder", S1, settings, frozenset(), output)
     table.write_text("video_id,class_name,subset\na0,a,training\n")
     with pytest.raises(
         SettingsError, match="found subset 'training' for video 'a0', expected each video once, in one of"
     ):
-        published_split.read_split_table(table, "folder", "selavi")
+        published_split.read_split_table(table, "folder", S1)
     table.write_text("video_id,class_name,subset\na0,a,train\na1,a,test_unseen\n")
     with pytest.raises(SettingsError, match="class 'a' has test_unseen and train videos, expected one role"):
-        published_split.read_split_table(table, "folder", "selavi")
-    with pytest.raises(SettingsError, match="no released split of dataset 'folder' for 'selavi', expected one of ucf"):
-        published_split.load("folder", "selavi", "x", tmp_path)
+        published_split.read_split_table(table, "folder", S1)
+    with pytest.raises(SettingsError, match="found published for dataset 'folder', expected one with a released"):
+        published_split.load("folder", S1, "x", tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from pipeline import cuts, h5, schemas, splits
 from pipeline.cuts import Videos
 from pipeline.errors import PipelineError, SettingsError
-from pipeline.splits import SplitSettings
+from pipeline.split_settings import SplitSettings
 from tests.pipeline.artefacts import write_acquired, write_manifest
 
 PUBLISHED = frozenset({"split_groups"})
@@ -25,14 +25,15 @@ def videos_of(sizes, group=lambda video: video):
     return Videos(names, ids, np.array([i for _, i in rows]), tuple(group(video) for video in ids))
 
 
-DEFAULT = SplitSettings()
+OFF = SplitSettings(overlap="off")
+S1 = ("sports1m",)
 
 
-def built(tmp_path, sizes, settings=DEFAULT, published=frozenset(), dataset="folder", groups=None, name="s"):
+def built(tmp_path, sizes, settings=OFF, published=frozenset(), dataset="folder", groups=None, name="s"):
     rows = [(f"{cls}_{k:03d}", cls) for cls, size in sizes.items() for k in range(size)]
     manifest = write_manifest(tmp_path / f"{name}m.h5", rows, groups)
     output = h5.Output(tmp_path / f"{name}.h5", schemas.SPLIT)
-    splits.build(manifest, dataset, "selavi", settings, published, output)
+    splits.build(manifest, dataset, S1, settings, published, output)
     with h5.read(output.path, schemas.SPLIT) as file:
         return {column.name: file[column.name] for column in schemas.SPLIT.columns}, file.attributes
 
@@ -62,14 +63,14 @@ def test_a_curated_split(tmp_path):
 
 def test_equal_seeds_give_equal_splits_and_others_do_not(tmp_path):
     ids = [
-        built(tmp_path, TEN, SplitSettings(seed=seed), name=f"{k}")[1]["content_sha256"]
+        built(tmp_path, TEN, SplitSettings(seed=seed, overlap="off"), name=f"{k}")[1]["content_sha256"]
         for k, seed in enumerate((0, 0, 1))
     ]
     assert ids[0] == ids[1] != ids[2]
 
 
 def test_shares_are_settings(tmp_path):
-    settings = SplitSettings(val_unseen_share=0.1, test_unseen_share=0.4, held_out_share=0.3)
+    settings = SplitSettings(val_unseen_share=0.1, test_unseen_share=0.4, held_out_share=0.3, overlap="off")
     columns, facts = built(tmp_path, TEN, settings)
     assert Counter(columns["role"]) == {"train": 5, "val_unseen": 1, "test_unseen": 4}
     counts = facts["table"]["videos"]
@@ -132,9 +133,9 @@ def test_recordings_across_seen_classes_stay_together():
 def test_declared_roles_are_taken(tmp_path):
     from pipeline.demo import CLASS_ROLES
 
-    columns, _ = built(tmp_path, dict.fromkeys(CLASS_ROLES, 6), dataset="demo")
+    columns, _ = built(tmp_path, dict.fromkeys(CLASS_ROLES, 6), SplitSettings(), dataset="demo")
     assert dict(zip(columns["class_name"], columns["role"], strict=True)) == CLASS_ROLES
-    assert set(columns["decided_by"]) == {"declared"}
+    assert set(columns["decision/overlap"]) == {""}
     with pytest.raises(
         PipelineError, match="found role None declared for class 'c', expected one of train, val_unseen"
     ):
@@ -145,6 +146,7 @@ def test_samples_are_left_out_first(tmp_path):
     (tmp_path / "ids.txt").write_text("class 1_003\n\nclass 2_001\nelsewhere\n")
     (tmp_path / "categories.csv").write_text("class_name,category\nclass 3,others\nclass 4,animals\n")
     settings = SplitSettings(
+        overlap="off",
         exclude_ids=str(tmp_path / "ids.txt"),
         exclude_classes=("Class 5",),
         categories=str(tmp_path / "categories.csv"),
@@ -169,7 +171,7 @@ def test_clips_without_sound_are_left_out_before_anything_is_drawn(tmp_path):
     acquired = write_acquired(tmp_path / "acquired.h5", status, {})
     manifest = write_manifest(tmp_path / "m.h5", [(video, video.partition("_")[0]) for video in ids])
     output = h5.Output(tmp_path / "s.h5", schemas.SPLIT)
-    splits.build(manifest, "folder", "selavi", DEFAULT, frozenset(), output, acquired)
+    splits.build(manifest, "folder", S1, OFF, frozenset(), output, acquired)
     with h5.read(output.path, schemas.SPLIT) as file:
         left_out = {str(video) for video, why in zip(file["id"], file["excluded"], strict=True) if why == "no audio"}
         assert left_out == silent
@@ -183,12 +185,12 @@ def test_what_cannot_be_left_out(tmp_path):
     with pytest.raises(
         SettingsError, match=r"\[split\] exclude_classes: found 'nine', expected classes of this dataset"
     ):
-        built(tmp_path, TEN, SplitSettings(exclude_classes=("nine",)))
+        built(tmp_path, TEN, SplitSettings(overlap="off", exclude_classes=("nine",)))
     with pytest.raises(SettingsError, match=r"exclude_categories: found 'other', expected one of \['others'\]"):
-        settings = SplitSettings(categories=str(tmp_path / "categories.csv"), exclude_categories=("other",))
+        settings = replace(OFF, categories=str(tmp_path / "categories.csv"), exclude_categories=("other",))
         built(tmp_path, TEN, settings)
-    with pytest.raises(SettingsError, match=r"\[split\] exclude_ids: found no file nowhere.txt, expected one video id"):
-        built(tmp_path, TEN, SplitSettings(exclude_ids="nowhere.txt"))
+    with pytest.raises(SettingsError, match=r"exclude_ids: nowhere.txt: .*No such file.*one video id a line"):
+        built(tmp_path, TEN, SplitSettings(overlap="off", exclude_ids="nowhere.txt"))
 
 
 def test_too_few_classes_and_videos(tmp_path):
