@@ -267,6 +267,18 @@ def extract(
         )
 
 
+@contextlib.contextmanager
+def memory_errors(name: str, modality: str, size: int, device: torch.device) -> Iterator[None]:
+    """Turn a GPU's lack of memory into a SettingsError."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise SettingsError(
+            f"[extraction] {modality}_batch_clips: {device} has too little free memory for {size} clips of {name} at "
+            "once; set fewer, or see what else runs there"
+        ) from error
+
+
 def check_clips(shard: h5.Artefact, modality: str, name: str, plan: str) -> None:
     """Raise ArtefactError unless the shard holds the clips that this extractor takes."""
     found = shard.attributes.get(PLAN[modality])
@@ -307,9 +319,9 @@ def _extract_modality(
         return shard.rows(column, start, stop), valid
 
     extractor = place(make(), device, settings)
-    done = 0
-    with Progress(f"extract {name}", count, "clips") as progress:
-        for rows in features(extractor, read, count, settings.batch_clips(modality, device.type), device, settings):
+    done, size = 0, settings.batch_clips(modality, device.type)
+    with Progress(f"extract {name}", count, "clips") as progress, memory_errors(name, modality, size, device):
+        for rows in features(extractor, read, count, size, device, settings):
             if not np.isfinite(rows).all():
                 raise PipelineError(
                     f"{shard.path}: {name} gave features that are not finite for clips {done} to "

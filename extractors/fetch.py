@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
+import http.client
 import os
 import shutil
 import urllib.error
@@ -23,7 +25,13 @@ TRIES = 3
 
 
 def sha256_of(path: Path) -> str:
-    """-> sha256 of a file, 64 hexadecimal digits."""
+    """-> sha256 of a file, 64 hexadecimal digits; computed once by a process while the file stays as it is."""
+    facts = path.stat()
+    return _sha256(path, facts.st_size, facts.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=32)
+def _sha256(path: Path, size: int, modified_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
 
@@ -95,9 +103,9 @@ def resume(url: str, part: Path) -> None:
             if error.code != 416:  # 416: nothing is left to send
                 raise
             return
-        except OSError:
+        except (OSError, http.client.HTTPException) as error:
             if not left:
-                raise
+                raise OSError(str(error) or type(error).__name__) from error
     raise OSError(f"the connection broke {TRIES} times; run again to go on from {part.stat().st_size} bytes")
 
 
@@ -108,6 +116,8 @@ def _continue(url: str, part: Path) -> bool:
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
         if answer.status != 206:  # the server sends everything from the start
             have = 0
+        elif not (sent := answer.headers.get("Content-Range", "")).startswith(f"bytes {have}-"):
+            raise OSError(f"found Content-Range {sent!r}, expected bytes from {have} on")
         total = have + int(answer.headers.get("Content-Length") or 0)
         with part.open("ab" if have else "wb") as file, Progress(part.stem, total >> 20, "MB") as progress:
             shown = have >> 20

@@ -5,7 +5,6 @@ Importing this module imports no torch.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -55,12 +54,6 @@ def _content(path: Path, slot: Slot) -> str:
             f"weights {slot.name!r}: [weights] choose names {str(path)!r}, which is no file; "
             f"expected a path or one of {names}"
         )
-    facts = path.stat()
-    return _sha256(path, facts.st_size, facts.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=32)
-def _sha256(path: Path, size: int, modified_ns: int) -> str:
     return fetch.sha256_of(path)
 
 

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extractors import audio, frames, registry
+from extractors import audio, base, frames, registry
 from extractors.c3d import C3D
+from extractors.settings import ExtractionSettings
 from extractors.vggish import VGGish
+from tests.extractors.conftest import clips_of
 
 
 class Flat(nn.Module):
@@ -97,6 +99,27 @@ def test_vggish_codes():
     assert codes.dtype == np.float32
     assert (codes == np.floor((np.clip(embedding, -2, 2) + 2) * 63.75)).all()
     assert not (codes == embedding).all()
+
+
+@pytest.mark.parametrize(("kind", "published"), [(C3D, {"c3d_scale", "c3d_colour"}), (VGGish, {"vggish_codes"})])
+def test_a_row_of_published_features_depends_on_its_clip_alone(kind, published):
+    """What tests/extractors/test_conformance.py shows of the corrected ones, around networks that hand on."""
+    settings, cpu = ExtractionSettings(device="cpu"), torch.device("cpu")
+    extractor = base.place(kind(FakeStore(), frozenset(published), "ucf"), cpu, settings)
+    clips = clips_of("c3d" if kind is C3D else "vggish", 3)
+    valid = np.array([16, 3, 16], np.int32)
+
+    def rows(order: list[int], size: int) -> np.ndarray:
+        def read(start: int, stop: int):
+            return clips[order][start:stop], valid[order][start:stop]
+
+        with base.arithmetic(cpu, settings):
+            return np.concatenate(list(base.features(extractor, read, len(order), size, cpu, settings)))
+
+    alone = rows([0, 1, 2], 1)
+    assert not (alone[0] == alone[2]).all()
+    assert (rows([0, 1, 2], 2) == alone).all()
+    assert (rows([2, 1, 0], 3)[::-1] == alone).all()
 
 
 def test_codes_are_cut_not_rounded():

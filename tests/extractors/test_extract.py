@@ -103,6 +103,15 @@ def test_features_that_are_not_finite(shard, tmp_path, monkeypatch):
         run(shard("c3d_vggish", [2]), tmp_path / "features.h5")
 
 
+def test_a_gpu_that_is_full(shard, tmp_path, monkeypatch):
+    def compute(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(base, "compute", compute)
+    with pytest.raises(SettingsError, match=r"\[extraction\] video_batch_clips: .* too little .* for 3 clips of c3d"):
+        run(shard("c3d_vggish", [2]), tmp_path / "features.h5", settings=replace(SETTINGS, video_batch_clips=3))
+
+
 def test_device_that_is_not_there():
     with pytest.raises(SettingsError, match="found cuda:99, but this machine has"):
         base.device_of(replace(SETTINGS, device="cuda:99"))

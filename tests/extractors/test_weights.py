@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import http.client
 import http.server
 import io
 import os
@@ -237,7 +238,7 @@ def test_server_that_is_not_there(slot, tmp_path):
 class Server:
     """Serves one file; breaks the connection of the first ``breaks`` answers half way; knows what was asked for."""
 
-    def __init__(self, content: bytes, breaks: int = 0):
+    def __init__(self, content: bytes, breaks: int = 0, offset: int = 0):
         self.content, self.breaks = content, breaks
         self.ranges: list[str | None] = []
         outer = self
@@ -253,6 +254,9 @@ class Server:
                 rest = outer.content[start:]
                 self.send_response(206 if wanted else 200)
                 self.send_header("Content-Length", str(len(rest)))
+                if wanted:
+                    last = len(outer.content) - 1
+                    self.send_header("Content-Range", f"bytes {start + offset}-{last}/{last + 1}")
                 self.end_headers()
                 if outer.breaks:
                     outer.breaks -= 1
@@ -297,6 +301,33 @@ def test_connection_that_always_breaks_is_continued_by_the_next_run(tmp_path):
             fetch.fetch(file, tmp_path)
         assert fetch.fetch(file, tmp_path).read_bytes() == content
         assert server.ranges[-1] == "bytes=224000-"
+
+
+def test_server_that_goes_on_elsewhere(tmp_path):
+    with Server(bytes(1000), breaks=1, offset=7) as server:
+        file = dataclasses.replace(TINY, url=server.url)
+        with pytest.raises(WeightsError, match="found Content-Range 'bytes 507-999/1000', expected bytes from 500 on"):
+            fetch.fetch(file, tmp_path)
+
+
+def test_answer_that_is_no_http(tmp_path, monkeypatch):
+    def broken(*_):
+        raise http.client.IncompleteRead(b"", 5)
+
+    monkeypatch.setattr(fetch, "_continue", broken)
+    with pytest.raises(WeightsError, match=r"tiny.pth can't be fetched \(IncompleteRead"):
+        fetch.fetch(TINY, tmp_path)
+
+
+def test_a_file_is_read_once_for_its_checksum(tmp_path, monkeypatch):
+    path = tmp_path / "tiny.pth"
+    path.write_bytes(b"one")
+    first = fetch.verify(path, TINY)
+    monkeypatch.setattr(Path, "open", None)
+    assert fetch.verify(path, TINY) == first == hashlib.sha256(b"one").hexdigest()
+    monkeypatch.undo()
+    path.write_bytes(b"another")
+    assert fetch.verify(path, TINY) == hashlib.sha256(b"another").hexdigest()
 
 
 def test_fetched_file_that_is_not_the_published_one(tmp_path):
