@@ -16,6 +16,7 @@ SEEN_ROLES = ("train", "val_unseen")
 # What training and evaluation need at least: two classes to tell apart, and something on each side of each cut.
 FEWEST_CLASSES = {"train": 2, "val_unseen": 1, "test_unseen": 1}
 FEWEST_UNITS = {"train": 3, "val_unseen": 2, "test_unseen": 1}
+SUBSETS_OF = {"train": ("train", "val_seen", "test_seen"), "val_unseen": ("val_unseen", "test_seen")}
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,16 @@ def assign_roles(
     allowed = [i for i in used if not overlapping[i]]
     val, test = role_counts(len(allowed), len(used), *shares)
     train = len(used) - val - test
-    if val < FEWEST_CLASSES["val_unseen"] or train < FEWEST_CLASSES["train"]:
+    fewest = sum(FEWEST_CLASSES.values())
+    if len(used) >= fewest and train < FEWEST_CLASSES["train"]:
+        raise PipelineError(
+            f"CurateSplit: [split] val_unseen_share and test_unseen_share leave {train} of {len(used)} classes to "
+            f"train on, expected at least {FEWEST_CLASSES['train']}: lower them"
+        )
+    if len(used) < fewest or val < FEWEST_CLASSES["val_unseen"]:
         raise PipelineError(
             f"CurateSplit: found {len(used)} classes of which {len(allowed)} may be unseen, expected at least "
-            f"{sum(FEWEST_CLASSES.values())} of which {sum(FEWEST_CLASSES[role] for role in ROLES[1:3])} may be: add "
+            f"{fewest} of which {sum(FEWEST_CLASSES[role] for role in ROLES[1:3])} may be: add "
             "classes, or settle overlaps in a decision file ([split] decisions)"
         )
     drawn = np.random.default_rng([seed, 0]).permutation(allowed)
@@ -101,7 +108,7 @@ def cut_videos(videos: Videos, roles: Sequence[str], excluded: Sequence[str], sh
     ``share``: of a class's videos that each cut holds out. ``videos.groups``: clips that stay on one side of every cut;
     with each clip its own group, this is the published way. A group that spans a seen and an unseen class leaves the
     more seen side, with the reason in ``excluded``.
-    Raises PipelineError, naming the class, if a class has too few videos (or groups) for its cuts.
+    Raises PipelineError, naming the class, if a class has too few videos (or groups of its own) for its cuts.
     """
     role = np.array(roles, dtype=object)[videos.class_index]
     excluded = list(excluded)
@@ -117,6 +124,7 @@ def cut_videos(videos: Videos, roles: Sequence[str], excluded: Sequence[str], sh
         spare = {i: 2 if roles[i] == "train" and step == 0 else 1 for i in range(len(roles))}
         held = hold_out(videos.class_index[rows], units, share, spare, generator)
         subset[rows[held]] = name
+    _require_subsets(videos, roles, subset)
     for row in np.flatnonzero(role == "unused"):
         excluded[row] = excluded[row] or "its class is unused"
     return Subsets([str(name) for name in subset], excluded)
@@ -150,6 +158,19 @@ def _require_videos(videos: Videos, roles: Sequence[str], role: np.ndarray) -> N
             )
 
 
+def _require_subsets(videos: Videos, roles: Sequence[str], subset: np.ndarray) -> None:
+    """Recordings that several classes share may leave one of them without any for a side of a cut."""
+    found = set(zip(videos.class_index.tolist(), subset.tolist(), strict=True))
+    for index, name in enumerate(videos.class_names):
+        lacking = [part for part in SUBSETS_OF.get(roles[index], ()) if (index, part) not in found]
+        if lacking:
+            raise PipelineError(
+                f"CurateSplit: class {name!r} ({roles[index]}) has no recording left for {lacking[0]}, since it shares "
+                "them with other classes, expected one of its own for every subset: add videos, or leave it out with "
+                "[split] exclude_classes"
+            )
+
+
 def hold_out(
     class_index: np.ndarray,
     units: Sequence[str],
@@ -160,7 +181,8 @@ def hold_out(
     """-> (videos,) bool, true for the videos held out: ``share`` of each class, whole units only.
 
     Units come in random order; one is held out if that brings its classes closer to their quota. Every class with at
-    least two units keeps ``spare`` of them (one, if it has only two) and holds out at least one.
+    least two units keeps ``spare`` of them (one, if it has only two) and holds out at least one, unless others that it
+    shares them with need them more.
     Quotas are rounded to add up to the share of all videos.
     """
     classes, local = np.unique(class_index, return_inverse=True)

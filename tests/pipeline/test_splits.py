@@ -180,17 +180,39 @@ def test_clips_without_sound_are_left_out_before_anything_is_drawn(tmp_path):
         assert Counter(file["role"]) == {"train": 5, "val_unseen": 2, "test_unseen": 2, "unused": 1}
 
 
-def test_what_cannot_be_left_out(tmp_path):
+def test_lists_of_what_is_left_out(tmp_path):
+    """Ids of videos or of recordings, with a byte order mark; class names with commas from a file."""
+    sizes = {"a": 9, "b": 9, "c": 9, "d": 9, "bee, wasp, etc. buzzing": 9}
+    groups = {f"a_{k:03d}": f"tube{k // 2}" for k in range(9)}
+    (tmp_path / "ids.txt").write_text("\ufeffb_003\r\ntube2\r\nelsewhere\r\n", encoding="utf-8")
+    (tmp_path / "classes.txt").write_text("Bee, wasp, etc. buzzing\n")
+    settings = replace(OFF, exclude_ids=str(tmp_path / "ids.txt"), exclude_classes=(str(tmp_path / "classes.txt"),))
+    columns, facts = built(tmp_path, sizes, settings, groups=groups)
+    reasons = dict(zip(columns["id"], columns["excluded"], strict=True))
+    listed = {video for video, why in reasons.items() if why == "on the list of excluded ids"}
+    assert listed == {"b_003", "a_004", "a_005"}
+    assert Counter(reasons.values())["excluded class"] == 9
+    before = settings.content()
+    (tmp_path / "classes.txt").write_text("a\n")
+    assert settings.content() != before
+
+
+@pytest.mark.parametrize(("options", "match"), [
+    ({"exclude_classes": ("class 11",)}, "exclude_classes: found 'class 11', expected classes .*mean 'class 1'"),
+    ({"categories": "categories.csv", "exclude_categories": ("other",)}, r"found 'other', expected one of \['others"),
+    ({"exclude_ids": "nowhere.txt"}, "exclude_ids: nowhere.txt: .*No such file.* in UTF-8 with one video id a line"),
+    ({"exclude_ids": "none.txt"}, r"none.txt: found none of its 2 ids \(first: 'x,y'\) in this dataset, expected ids"),
+    ({"exclude_ids": "empty.txt"}, "empty.txt: found no line, expected one video id a line"),
+    ({"exclude_ids": "latin.txt"}, "latin.txt: .*decode byte.*expected a file in UTF-8 with one video id a line"),
+])  # fmt: skip
+def test_what_cannot_be_left_out(options, match, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "categories.csv").write_text("class_name,category\nclass 3,others\n")
-    with pytest.raises(
-        SettingsError, match=r"\[split\] exclude_classes: found 'nine', expected classes of this dataset"
-    ):
-        built(tmp_path, TEN, SplitSettings(overlap="off", exclude_classes=("nine",)))
-    with pytest.raises(SettingsError, match=r"exclude_categories: found 'other', expected one of \['others'\]"):
-        settings = replace(OFF, categories=str(tmp_path / "categories.csv"), exclude_categories=("other",))
-        built(tmp_path, TEN, settings)
-    with pytest.raises(SettingsError, match=r"exclude_ids: nowhere.txt: .*No such file.*one video id a line"):
-        built(tmp_path, TEN, SplitSettings(overlap="off", exclude_ids="nowhere.txt"))
+    (tmp_path / "none.txt").write_text("x,y\nz\n")
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "latin.txt").write_bytes("café\n".encode("latin-1"))
+    with pytest.raises(SettingsError, match=match):
+        built(tmp_path, TEN, replace(OFF, **options))
 
 
 def test_too_few_classes_and_videos(tmp_path):
@@ -205,6 +227,28 @@ def test_too_few_classes_and_videos(tmp_path):
         built(tmp_path, {f"c{k}": 9 for k in range(8)}, groups=groups)
 
 
+def test_a_class_whose_recordings_all_belong_to_others_is_named():
+    """Four classes whose recordings hang together can't all be on every side of both cuts."""
+    recordings = {"a": "g1 g2 g3", "b": "g1 g4 g5", "c": "g2 g6 g7", "d": "g3 g8 g9", "e": "h1 h2 h3", "f": "k1 k2 k3"}
+    rows = [(f"{name} {group}", index, group) for index, name in enumerate(recordings)
+            for group in recordings[name].split()]
+    ids, index, groups = zip(*rows, strict=True)
+    videos = Videos(tuple(recordings), ids, np.array(index), groups)
+    roles = ["train"] * 4 + ["val_unseen", "test_unseen"]
+    whole = named = 0
+    for seed in range(40):
+        try:
+            subsets = cuts.cut_videos(videos, roles, [""] * len(ids), 0.1, seed)
+            for k in range(4):
+                found = {subset for subset, of in zip(subsets.subset, index, strict=True) if of == k}
+                assert found == {"train", "val_seen", "test_seen"}
+            whole += 1
+        except PipelineError as error:
+            assert "has no recording left for" in str(error) and "[split] exclude_classes" in str(error)
+            named += 1
+    assert whole and named
+
+
 def test_overlapping_classes_are_never_unseen():
     names = [f"c{k:02d}" for k in range(51)]
     overlapping = [k < 30 for k in range(51)]
@@ -216,6 +260,21 @@ def test_overlapping_classes_are_never_unseen():
         PipelineError, match="found 51 classes of which 1 may be unseen, expected at least 4 of which 2"
     ):
         cuts.assign_roles(names, [True] * 51, [k < 50 for k in range(51)], (0.25, 0.25), 0)
+
+
+def test_shares_that_leave_nothing_to_train_on():
+    with pytest.raises(PipelineError, match=r"test_unseen_share leave 1 of 51 classes to train on, expected at"):
+        cuts.assign_roles([f"c{k}" for k in range(51)], [True] * 51, [False] * 51, (0.49, 0.49), 0)
+
+
+def test_settings_that_change_nothing_are_refused():
+    assert splits.kind_of("ucf", SplitSettings(kind="curated", seed=1)) == "curated"
+    assert splits.kind_of("demo", SplitSettings(seed=1)) == "curated"
+    with pytest.raises(SettingsError, match=r"\[split\] seed, overlap: found values that change nothing, since "
+                                            r"'ucf' has a published split; .*or set \[split\] kind = curated"):
+        splits.kind_of("ucf", SplitSettings(seed=1, overlap="off"))
+    with pytest.raises(SettingsError, match=r"\[split\] test_unseen_share: .*since 'demo' declares its classes' roles"):
+        splits.kind_of("demo", SplitSettings(test_unseen_share=0.3))
 
 
 def test_settings_are_checked():
