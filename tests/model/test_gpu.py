@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from model import trainer
 from model.stages import fit, stage_1
 from pipeline.deviations import DEVIATIONS
 from tests.model import tiny
@@ -21,6 +22,12 @@ def a_gpu():
     if not torch.cuda.is_available():
         assert not os.environ.get("GZSL_REQUIRE_GPU"), "GZSL_REQUIRE_GPU is set but PyTorch finds no CUDA device"
         pytest.skip("no CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def both_graphs(monkeypatch):
+    """One step an epoch makes the passes for running statistics: both graphs are captured, one after the other."""
+    monkeypatch.setattr(trainer, "statistics_steps", lambda momentum: 1)
 
 
 def train(device, checkpoint=None, method="avca", **changes):
@@ -55,3 +62,10 @@ def test_two_runs_and_a_restart_are_equal_to_the_bit(tmp_path, monkeypatch):
         assert first.history == other.history
         for name, value in first.state.items():
             np.testing.assert_array_equal(value, other.state[name])
+
+
+def test_any_gpu_of_the_machine_trains_as_the_first_does():
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one CUDA device only")
+    first, last = train("cuda:0"), train(f"cuda:{torch.cuda.device_count() - 1}")
+    assert first.history == last.history

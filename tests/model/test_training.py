@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -15,9 +16,10 @@ import pytest
 import torch
 
 from model import stages
-from model.checkpoint import TrainingCheckpoint
+from model.checkpoint import TrainingCheckpoint, identity
 from model.stages import fit, stage_1, stage_2
 from model.training import Plateau, TrainingError
+from pipeline import h5, schemas
 from pipeline.deviations import DEVIATIONS
 from pipeline.errors import ArtefactError
 from tests.model import tiny
@@ -78,10 +80,9 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_numbers(method, publish
 
 
 @pytest.mark.slow
-def test_a_killed_process_leaves_a_checkpoint_at_most_one_epoch_back(tmp_path):
+def test_a_killed_process_leaves_a_checkpoint_from_which_another_goes_on_to_the_same_bits(tmp_path):
     given, output, kept = tiny.write(tmp_path / "b.h5"), tmp_path / "1.h5", tmp_path / "c.pt"
     code = textwrap.dedent(f"""
-        import sys
         from pathlib import Path
         from model import stages, training
         from pipeline import h5, schemas
@@ -91,29 +92,61 @@ def test_a_killed_process_leaves_a_checkpoint_at_most_one_epoch_back(tmp_path):
             print(number, flush=True)
             epoch(self, number, progress)
         training.Run.epoch = announced
-        stages.train_stage1(Path({str(given)!r}), tiny.spec("avca", epochs=200), frozenset(),
+        stages.train_stage1(Path({str(given)!r}), tiny.spec("avca", epochs=12), frozenset(),
                             h5.Output(Path({str(output)!r}), schemas.STAGE1), Path({str(kept)!r}))
     """)
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
-                               cwd=Path(__file__).parents[2])
-    assert process.stdout is not None
-    for line in process.stdout:
-        if int(line) == 5:
-            os.kill(process.pid, signal.SIGKILL)
-            break
-    process.wait()
+
+    def run(stop_at):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
+                                   cwd=Path(__file__).parents[2])
+        assert process.stdout is not None
+        epochs = []
+        for line in process.stdout:
+            epochs.append(int(line))
+            if epochs[-1] == stop_at:
+                os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        return epochs
+
+    assert run(stop_at=5)[0] == 0
     assert not output.exists() and kept.exists()
-    assert torch.load(kept, weights_only=True)["state"]["epoch"] >= 5
+    assert 5 <= run(stop_at=-1)[0] <= 8  # the kill may come a little late
+    assert not kept.exists()
+    whole = h5.Output(tmp_path / "whole.h5", schemas.STAGE1)
+    stages.train_stage1(given, tiny.spec("avca", epochs=12), frozenset(), whole)
+    assert h5.facts(output)["content_sha256"] == h5.facts(whole.path)["content_sha256"]
 
 
-def test_a_checkpoint_of_another_training_or_half_a_file_is_not_taken_up(tmp_path):
+def test_a_checkpoint_of_another_training_or_a_damaged_one_is_told_and_not_taken_up(tmp_path, caplog):
     path = tmp_path / "c.pt"
-    train(checkpoint=path)
+    train(checkpoint=path, epochs=2)
     kept = path.read_bytes()
-    other = train(seed=3)
-    assert_same(other, train(checkpoint=path, seed=3))
-    path.write_bytes(kept[: len(kept) // 2])
-    assert_same(train(), train(checkpoint=path))
+    train(checkpoint=path, seed=3, epochs=2)
+    assert "c.pt is of another training: this stage is trained from its beginning" in caplog.text
+    middle = len(kept) // 2
+    for damaged in (kept[:middle], b"", kept[:middle] + bytes([kept[middle] ^ 1]) + kept[middle + 1 :]):
+        caplog.clear()
+        path.write_bytes(damaged)
+        assert TrainingCheckpoint(path, "any", 0).load() is None
+        assert "c.pt is damaged: this stage is trained from its beginning" in caplog.text
+    assert [entry.name for entry in tmp_path.iterdir()] == ["c.pt"]
+
+
+def test_a_training_may_go_on_on_another_gpu_but_not_on_another_kind_of_device():
+    benchmark = tiny.benchmark()
+    stage = stage_1(benchmark, tiny.spec())
+    found = [identity(tiny.spec(device=device), ALL, stage, "x") for device in ("cuda:0", "cuda:1", "cuda", "cpu")]
+    assert found[0] == found[1] == found[2] != found[3]
+
+
+def test_a_full_disk_stops_a_training_with_the_systems_own_error(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        train(checkpoint=tmp_path / "c.pt")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_checkpoints_keep_their_period(tmp_path):
