@@ -33,13 +33,14 @@ def fingerprint(dataset: str, settings: Any) -> str:
 def build(dataset: str, settings: Any, output: Output) -> None:
     """Write ``schemas.MANIFEST`` of a dataset, and beside it the same list as CSV, with the published subsets.
 
-    Raises PipelineError for duplicate ids and what the dataset's listing finds wrong.
+    Raises PipelineError for duplicate ids, classes that differ in case alone, and what the dataset's listing finds.
     """
     declared = dataset_named(dataset)
     settings = declared.chosen(settings)
     videos = sorted(declared.list_videos(settings), key=lambda video: video.id)
     check_unique(dataset, videos)
     classes = sorted({video.class_name for video in videos})
+    check_case(dataset, classes)
     index = {name: row for row, name in enumerate(classes)}
     shards = declared.shards(settings)
     cells = ([getattr(video, name) for name in TABLE_COLUMNS] for video in videos)
@@ -55,6 +56,17 @@ def build(dataset: str, settings: Any, output: Output) -> None:
         file.write("shard", np.array([shard_of(video.id, shards) for video in videos], dtype=np.int32))
         file.attributes["dataset"] = dataset
         file.attributes["shards"] = shards
+
+
+def check_case(dataset: str, classes: list[str]) -> None:
+    """Raise PipelineError if two classes differ in case alone: tables and word vectors take them for one."""
+    folded: dict[str, str] = {}
+    for name in classes:
+        if folded.setdefault(name.casefold(), name) != name:
+            raise PipelineError(
+                f"dataset {dataset!r}: found the classes {folded[name.casefold()]!r} and {name!r}, expected names that "
+                "differ in more than case: rename or merge them"
+            )
 
 
 def check_unique(dataset: str, videos: list[Video]) -> None:

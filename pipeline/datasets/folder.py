@@ -6,11 +6,13 @@ import hashlib
 import os
 import unicodedata
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.datasets.base import Dataset, Video
 from pipeline.errors import PipelineError
+from pipeline.tables import identity, read_table
 
 MINIMUM_VIDEOS = 4
 MINIMUM_CLASSES = 4
@@ -25,9 +27,14 @@ NOT_VIDEOS = frozenset({
 
 @dataclass(frozen=True)
 class FolderSettings:
-    """[folder] ``videos``: folder with one sub-folder of videos per class; a sub-folder's name is the class's name."""
+    """[folder] ``videos``: folder with one sub-folder of videos per class; a sub-folder's name is the class's name.
+
+    ``groups``: CSV file with the columns video_id,group, for videos that are cut from one recording; a video's id is
+    its path below ``videos``, without the suffix.
+    """
 
     videos: str = ""
+    groups: str = ""
 
 
 def video_files(settings: FolderSettings) -> list[tuple[str, Path]]:
@@ -66,7 +73,7 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def list_videos(settings: FolderSettings) -> list[Video]:
-    """-> the folder's videos; the id is the path below the folder, without the suffix.
+    """-> the folder's videos; the id is the path below the folder, without the suffix. Groups are those of the table.
 
     Raises PipelineError: two files with one id, a name that is not UTF-8, too few classes, a class with too few videos.
     """
@@ -88,7 +95,28 @@ def list_videos(settings: FolderSettings) -> list[Video]:
         paths[video_id] = path
         of_class[class_name].append(Video(video_id, class_name, source=str(path), group=video_id))
     _check_sizes(root, of_class, {unicodedata.normalize("NFC", entry.name) for entry in _class_folders(root)})
-    return [video for name in sorted(of_class) for video in of_class[name]]
+    groups = _groups(settings, paths)
+    return [
+        replace(video, group=groups.get(video.id, video.id)) for name in sorted(of_class) for video in of_class[name]
+    ]
+
+
+def _groups(settings: FolderSettings, known: Mapping[str, Path]) -> dict[str, str]:
+    """-> video id -> recording. Raises PipelineError for a video that is not in the folder."""
+    if not settings.groups:
+        return {}
+    table = Path(settings.groups).expanduser()
+    rows = {
+        unicodedata.normalize("NFC", row["video_id"]): row["group"]
+        for row in read_table(table, ("video_id", "group")) if row["group"]
+    }
+    unknown = [video for video in rows if video not in known]
+    if unknown:
+        raise PipelineError(
+            f"[folder] groups: {table}: found video {unknown[0]!r} ({len(unknown)} such rows), expected ids of videos "
+            f"of the folder, such as {min(known)!r}"
+        )
+    return rows
 
 
 def _class_folders(root: Path) -> list[Path]:
@@ -114,7 +142,7 @@ def _check_sizes(root: Path, of_class: dict[str, list[Video]], folders: set[str]
 def fingerprint(settings: FolderSettings) -> str:
     """-> digest of the files' names, sizes and modification times: additions, removals and edits change it."""
     root = Path(settings.videos).expanduser().absolute()
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(identity(os.path.expanduser(settings.groups), "[folder] groups").encode())
     for _, path in video_files(settings):
         facts = path.stat() if path.exists() else None
         name = os.fsencode(path.relative_to(root))

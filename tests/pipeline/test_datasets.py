@@ -185,6 +185,19 @@ def test_a_folder_is_fingerprinted_by_names_sizes_and_times(own_videos):
     assert len(seen) == 5
 
 
+def test_recordings_of_a_folder(own_videos, tmp_path):
+    table = tmp_path / "groups.csv"
+    table.write_text("video_id,group\nrain/0,monday\nrain/1,monday\nrain/2,\n")
+    settings = FolderSettings(videos=str(own_videos), groups=str(table))
+    groups = {video.id: video.group for video in DATASETS["folder"].list_videos(settings)}
+    assert (groups["rain/0"], groups["rain/1"], groups["rain/2"]) == ("monday", "monday", "rain/2")
+    before = folder.fingerprint(settings)
+    table.write_text("video_id,group\nrain/0.mp4,monday\n")
+    assert folder.fingerprint(settings) != before
+    with pytest.raises(PipelineError, match=r"\[folder\] groups: .*found video 'rain/0.mp4' .*of the folder, such as"):
+        DATASETS["folder"].list_videos(settings)
+
+
 def test_errors_of_a_folder(tmp_path, own_videos):
     with pytest.raises(PipelineError, match=r"\[folder\] videos is empty, expected a folder .*: --videos DIR"):
         DATASETS["folder"].list_videos(FolderSettings())

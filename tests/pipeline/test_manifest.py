@@ -63,6 +63,11 @@ def test_one_video_more_changes_one_shard_only(tmp_path):
     assert [k for k in range(8) if shards[0][k] != shards[1][k]] == [manifest.shard_of("c/new", 8)]
 
 
+def test_classes_that_differ_in_case_alone_are_an_error():
+    with pytest.raises(PipelineError, match="'folder': found the classes 'TV' and 'tv', expected names that differ in"):
+        manifest.check_case("folder", ["TV", "radio", "tv"])
+
+
 def test_an_id_that_occurs_twice_is_an_error():
     videos = DATASETS["demo"].list_videos(DemoSettings())[:2]
     with pytest.raises(PipelineError, match="the video id .*000.mp4' occurs twice .*expected unique ids"):
