@@ -14,15 +14,17 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.h5 import sync
+from pipeline.h5 import partial_path, sync
+from pipeline.local_files import file_sha256
 from pipeline.progress import Progress
+from pipeline.scratch import scratch_beside
 
 BLOCK_BYTES = 1 << 20
 TRIES = 5
 
 
-def unpack(archive: Path, folder: Path, stems: Collection[str]) -> int:
-    """Take the videos with these names (without suffix) out of ``archive`` into ``folder``; -> how many.
+def unpack(archive: Path, folder: Path, stems: Collection[str]) -> set[str]:
+    """Take the videos with these names (without suffix) out of ``archive`` into ``folder``; -> all names it holds.
 
     A file that is already there is left alone; one that appears is whole. Formats: zip, tar, rar (by bsdtar).
     Raises PipelineError for a missing, damaged or unknown archive and where bsdtar is not installed.
@@ -38,7 +40,7 @@ def unpack(archive: Path, folder: Path, stems: Collection[str]) -> int:
         if is_rar(archive):
             return _unpack_rar(archive, folder, stems)
     except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as error:
-        raise PipelineError(f"{archive}: {error}; expected a whole archive: fetch it again") from error
+        raise PipelineError(f"{archive}: {error}; expected a whole archive: delete it and fetch it again") from error
     raise PipelineError(f"{archive}: found neither a zip, a tar nor a rar file; check [acquire] archives")
 
 
@@ -68,7 +70,7 @@ def _wanted(name: str, folder: Path, stems: Collection[str]) -> Path | None:
 
 
 def _place(source, target: Path) -> None:
-    sibling = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    sibling = partial_path(target)
     try:
         with open(sibling, "wb") as file:
             shutil.copyfileobj(source, file, BLOCK_BYTES)
@@ -78,55 +80,55 @@ def _place(source, target: Path) -> None:
         sibling.unlink(missing_ok=True)
 
 
-def _unpack_zip(archive: Path, folder: Path, stems: Collection[str]) -> int:
-    count = 0
+def _stem(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2].rpartition(".")[0]
+
+
+def _unpack_zip(archive: Path, folder: Path, stems: Collection[str]) -> set[str]:
+    names = set()
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():
             target = _wanted(member.filename, folder, stems)
             if target is not None and not member.is_dir():
                 with file.open(member) as source:
                     _place(source, target)
-                count += 1
-    return count
+            names.add(_stem(member.filename))
+    return names
 
 
-def _unpack_tar(archive: Path, folder: Path, stems: Collection[str]) -> int:
-    count = 0
+def _unpack_tar(archive: Path, folder: Path, stems: Collection[str]) -> set[str]:
+    names = set()
     with tarfile.open(archive) as file:
         for member in file:
             target = _wanted(member.name, folder, stems)
             source = file.extractfile(member) if target is not None and member.isfile() else None
             if target is not None and source is not None:
                 _place(source, target)
-                count += 1
-    return count
+            names.add(_stem(member.name))
+    return names
 
 
-def _unpack_rar(archive: Path, folder: Path, stems: Collection[str]) -> int:
+def _unpack_rar(archive: Path, folder: Path, stems: Collection[str]) -> set[str]:
     """bsdtar unpacks all of it to a scratch folder: picking members of a solid archive would read it many times."""
-    program, scratch = bsdtar(), folder / f".unpacking.{os.getpid()}"
-    scratch.mkdir()
-    try:
+    program, names = bsdtar(), set()
+    with scratch_beside(folder / archive.name) as scratch:
         command = [program, "-x", "--no-same-owner", "-C", str(scratch), "-f", str(archive.absolute())]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if done.returncode:
             raise OSError(f"bsdtar: {' '.join(done.stderr.split())[-300:]}")
-        count = 0
         for path in sorted(scratch.rglob("*")):
             target = _wanted(path.name, folder, stems)
             if target is not None and path.is_file() and not path.is_symlink():
                 sync(path)
                 os.replace(path, target)
-                count += 1
-        return count
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            names.add(path.stem)
+    return names
 
 
-def download(url: str, path: Path, size: int = 0, timeout_s: float = 60.0) -> Path:
+def download(url: str, path: Path, sha256: str = "", timeout_s: float = 60.0) -> Path:
     """Fetch an archive, going on where an earlier try stopped; -> ``path``.
 
-    ``size``: expected bytes, 0 if unknown. Raises PipelineError if it can't be had or has another size.
+    ``sha256``: of the whole, empty if the publisher gives none. Raises PipelineError if it can't be had or is another.
     """
     if path.is_file():
         return path
@@ -136,14 +138,13 @@ def download(url: str, path: Path, size: int = 0, timeout_s: float = 60.0) -> Pa
     for attempt in range(TRIES):
         time.sleep(min(2.0**attempt - 1, 30))
         try:
-            total = _continue(url, part, timeout_s) or size
-            if total and part.stat().st_size < total:
+            total = _continue(url, part, timeout_s)
+            if part.stat().st_size < total:
                 problem = OSError(f"the connection ended after {part.stat().st_size} of {total} bytes")
                 continue
-            if size and part.stat().st_size != size:
-                found = part.stat().st_size
+            if sha256 and (found := file_sha256(part)) != sha256:
                 part.unlink()
-                raise PipelineError(f"{url}: found {found} bytes, expected {size}; it is not the published archive")
+                raise PipelineError(f"{url}: found sha256 {found}, expected {sha256}; it is not the published archive")
             sync(part)
             os.replace(part, path)
             return path

@@ -8,10 +8,8 @@ is a row with a reason; a shard that can't be made is an exception.
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -26,6 +24,7 @@ from pipeline.decoders import BACKENDS, Frames, cut, read_frames, read_sound, re
 from pipeline.errors import PipelineError, SettingsError, VideoError
 from pipeline.media import MAX_PIXELS, MediaFacts, probe
 from pipeline.progress import Progress
+from pipeline.scratch import scratch_beside
 from pipeline.windows import FrameClips, FramePlan, SoundClips, SoundPlan, plans_of
 
 BLOCK_BYTES = 32 << 20
@@ -356,17 +355,3 @@ def sound_blocks(path: Path, first: np.ndarray, samples: int) -> Iterator[np.nda
                 data = np.frombuffer(file.read(max(samples - skipped, 0) * 4), "<f4")
                 row[skipped:skipped + len(data)] = data
             yield block
-
-
-@contextlib.contextmanager
-def scratch_beside(path: Path) -> Iterator[Path]:
-    """A hidden folder beside ``path``, gone afterwards; those that dead processes of this host left are removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name}.{os.uname().nodename}."
-    for entry in path.parent.glob(f"{glob.escape(prefix)}*.clips*"):
-        owner = entry.name.removeprefix(prefix).split(".")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(entry, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}.clips", dir=path.parent) as folder:
-        yield Path(folder)
-

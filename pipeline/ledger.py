@@ -39,7 +39,10 @@ CREATE TABLE IF NOT EXISTS video (
     path TEXT, whole INTEGER, bytes INTEGER, modified_ns INTEGER, sha256 TEXT, facts TEXT, prober TEXT
 );
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value INTEGER);
+CREATE TABLE IF NOT EXISTS unlisted (id TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS archive (path TEXT PRIMARY KEY, bytes INTEGER, modified_ns INTEGER, names TEXT);
 """
+LISTED = "AND id NOT IN (SELECT id FROM unlisted)"
 COLUMNS = (
     "id", "status", "reason", "detail", "permanent", "attempts", "tried_at", "path", "whole", "bytes", "modified_ns",
     "sha256", "facts", "prober",
@@ -132,13 +135,26 @@ class Ledger:
             )
             self.rows.update({row.id: row for row in changed})
 
-    def keep(self, ids: Collection[str]) -> None:
-        """Forget the videos that are not among ``ids``."""
+    def list_only(self, ids: Collection[str]) -> None:
+        """Leave the videos that are not among ``ids`` out of all counts; what is known of them is kept for later."""
         gone = [(video_id,) for video_id in self.rows if video_id not in ids]
         with writing(self.path), self.lock, self.connection:
-            self.connection.executemany("DELETE FROM video WHERE id = ?", gone)
-        for (video_id,) in gone:
-            del self.rows[video_id]
+            self.connection.execute("DELETE FROM unlisted")
+            self.connection.executemany("INSERT INTO unlisted VALUES (?)", gone)
+
+    def names_in(self, archive: Path) -> frozenset[str] | None:
+        """-> names (without suffix) of what an archive holds; None if it has changed or was never opened."""
+        state = archive.stat()
+        key = (str(archive.absolute()), state.st_size, state.st_mtime_ns)
+        question = "SELECT names FROM archive WHERE path = ? AND bytes = ? AND modified_ns = ?"
+        found = self.connection.execute(question, key).fetchone()
+        return frozenset(json.loads(found[0])) if found else None
+
+    def remember_names(self, archive: Path, names: Collection[str]) -> None:
+        state = archive.stat()
+        cells = (str(archive.absolute()), state.st_size, state.st_mtime_ns, json.dumps(sorted(names)))
+        with writing(self.path), self.lock, self.connection:
+            self.connection.execute("INSERT OR REPLACE INTO archive VALUES (?, ?, ?, ?)", cells)
 
     @property
     def rounds(self) -> int:
@@ -151,33 +167,41 @@ class Ledger:
             self.connection.execute("INSERT OR REPLACE INTO state VALUES ('rounds', ?)", (self.rounds + 1,))
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A ledger to be asked. Opened for writing where that is allowed: a run that was killed while it wrote left a
+    journal, which has to be rolled back first."""
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=60)) as connection:
+        try:
+            with contextlib.suppress(sqlite3.OperationalError):  # a ledger of before a table came, or one of others
+                connection.executescript(TABLES)
+            yield connection
+        except sqlite3.DatabaseError as error:
+            raise unreadable(path, error) from error
+
+
 def tried(path: Path) -> tuple[int, list[Row]]:
-    """-> rounds of a ledger, and its failed rows that were tried, without file and facts; it is only read.
+    """-> rounds of a ledger, and its listed failed rows that were tried, without file and facts.
 
     Quick for large ledgers: completeness is asked for often. No ledger, no rounds and no rows.
     """
     if not path.is_file():
         return 0, []
     names = ("id", "reason", "permanent", "attempts", "tried_at")
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
-        try:
-            rounds = connection.execute("SELECT value FROM state WHERE name = 'rounds'").fetchone()
-            cells = connection.execute(f"SELECT {', '.join(names)} FROM video WHERE tried_at > 0 AND reason <> ''")
-            rows = [Row(**dict(zip(names, row, strict=True))) for row in cells]
-        except sqlite3.DatabaseError as error:
-            raise unreadable(path, error) from error
+    with reading(path) as connection:
+        rounds = connection.execute("SELECT value FROM state WHERE name = 'rounds'").fetchone()
+        cells = connection.execute(f"SELECT {', '.join(names)} FROM video WHERE tried_at > 0 AND reason <> '' {LISTED}")
+        rows = [Row(**dict(zip(names, row, strict=True))) for row in cells]
     return rounds[0] if rounds else 0, rows
 
 
 def usable(path: Path) -> tuple[int, float]:
-    """-> number of videos that can be used, and the mean size in bytes of their files; it is only read."""
+    """-> number of listed videos that can be used, and the mean size in bytes of their files."""
     if not path.is_file():
         return 0, 0.0
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
-        try:
-            count, mean = connection.execute("SELECT count(*), avg(bytes) FROM video WHERE reason = ''").fetchone()
-        except sqlite3.DatabaseError as error:
-            raise unreadable(path, error) from error
+    with reading(path) as connection:
+        question = f"SELECT count(*), avg(bytes) FROM video WHERE reason = '' {LISTED}"
+        count, mean = connection.execute(question).fetchone()
     return count, mean or 0.0
 
 

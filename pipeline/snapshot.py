@@ -61,8 +61,13 @@ def write_snapshot(videos: list[Video], rows: list[Row], shard: np.ndarray, shar
 def shard_contents(
     videos: list[Video], rows: list[Row], cuts: list[tuple[float, float]], shard: np.ndarray, shards: int
 ) -> list[str]:
-    """-> per shard, sha256 over what decoding it depends on: ids, file contents, reasons, cuts; not paths or times."""
+    """-> per shard, sha256 over what decoding it depends on: ids, contents and cuts of the usable videos.
+
+    Not paths, times or reasons: a video that can't be had for another reason than before changes no feature. The
+    artefacts below keep the reason of their time; the snapshot and ``missing.csv`` have that of now.
+    """
     lines: dict[int, list[str]] = defaultdict(list)
     for video, row, cut, bucket in zip(videos, rows, cuts, shard.tolist(), strict=True):
-        lines[bucket].append(json.dumps([video.id, row.sha256, row.reason, *map(repr, cut)]))
+        if not row.reason:
+            lines[bucket].append(json.dumps([video.id, row.sha256, *map(repr, cut)]))
     return [hashlib.sha256("\n".join(sorted(lines[k])).encode()).hexdigest() for k in range(shards)]

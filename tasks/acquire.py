@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -32,6 +33,15 @@ def look(key: tuple, find: Callable[[], Found]) -> Found:
     return _looks[key][1]
 
 
+def of_this_run(facts: dict[str, Any]) -> bool:
+    """-> whether the artefact with these facts was made since this run began.
+
+    Such a one is what all processes of the run go by, even if files have arrived since: the next run looks again.
+    """
+    started = time.strptime(facts["provenance"]["started_utc"], "%Y-%m-%dT%H:%M:%SZ")
+    return calendar.timegm(started) >= int(acquire.RUN_STARTED)
+
+
 class BuildManifest(ArtefactTask):
     """Video list and classes. Never depends on what could be downloaded."""
 
@@ -46,6 +56,9 @@ class BuildManifest(ArtefactTask):
 
     def source(self) -> str:
         """-> text that changes with the files that a local dataset consists of."""
+        facts = self.output().facts()
+        if facts and of_this_run(facts):
+            return facts["inputs"]["source"]
         settings = config.dataset_settings(self.dataset)
         return look((self.task_id,), lambda: manifest.fingerprint(self.dataset, settings))
 
@@ -68,16 +81,24 @@ class AcquireVideos(ArtefactTask):
         return {"manifest": BuildManifest(dataset=self.dataset)}
 
     def input_ids(self) -> dict[str, str]:
-        settings, store = config.settings("acquire"), self.path().parent
-        here = look((self.task_id, settings), lambda: acquire.fingerprint(self.dataset, settings, store))
         source = BuildManifest(dataset=self.dataset).source()
-        return {**super().input_ids(), "source": source, "here": here}
+        return {**super().input_ids(), "source": source, "here": self.here()}
+
+    def here(self) -> str:
+        """-> text that changes with what there is to be had."""
+        facts = self.output().facts()
+        if facts and of_this_run(facts):
+            return facts["inputs"]["here"]
+        settings, store = config.settings("acquire"), self.path().parent
+        return look((self.task_id, settings), lambda: acquire.fingerprint(self.dataset, settings, store))
 
     def process_resources(self) -> dict[str, int]:
-        """One task at a time fetches from a host, whatever the number of workers and machines."""
-        remote = any(source.kind != "page" for source in dataset_named(self.dataset).sources)
-        host = urlsplit(config.settings("acquire").video_url).hostname
-        return {f"host {host}": 1} if remote else {}
+        """One task at a time fetches from a host, whatever the number of workers and machines of one scheduler."""
+        settings = config.settings("acquire")
+        remote = [s for s in dataset_named(self.dataset).sources if s.kind != "page" and settings.download]
+        archives = {urlsplit(source.url).hostname for source in remote if source.kind == "archive"}
+        hosts = archives or {urlsplit(settings.video_url).hostname for _ in remote}
+        return {f"host {host}": 1 for host in hosts}
 
     def build(self, output: Output) -> None:
         acquire.acquire(self.input_path("manifest"), self.dataset, config.settings("acquire"), output)

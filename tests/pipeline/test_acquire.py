@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import http.server
 import math
 import os
@@ -13,18 +14,19 @@ import sys
 import tarfile
 import threading
 import time
+import types
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pipeline import acquire, archives, demo, fetching, h5, manifest, media, schemas
+from pipeline import acquire, archives, demo, fetching, h5, local_files, manifest, media, schemas
 from pipeline.acquire import AcquireSettings
 from pipeline.datasets import DATASETS
 from pipeline.datasets.folder import FolderSettings
 from pipeline.errors import PipelineError, SettingsError, VideoError
-from pipeline.ledger import Ledger, Row
+from pipeline.ledger import Ledger, Row, tried, usable
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +38,7 @@ def video(tmp_path_factory) -> bytes:
 
 
 def probe_here(paths):
-    """Stands for ``acquire.probe_files`` where child processes are not what is tested: they take a second to start."""
+    """Stands for ``local_files.probe_files`` where child processes, which take a second to start, are not the point."""
     for path in paths:
         try:
             yield media.probe(path)
@@ -48,7 +50,7 @@ def probe_here(paths):
 def fresh_run(monkeypatch, request):
     new_run(monkeypatch)
     if "children" not in request.fixturenames:
-        monkeypatch.setattr(acquire, "probe_files", probe_here)
+        monkeypatch.setattr(local_files, "probe_files", probe_here)
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def children():
 
 def new_run(monkeypatch):
     """What was tried so far was tried by an earlier run."""
-    monkeypatch.setenv("AVGZSL_RUN_STARTED", repr(time.time()))
+    monkeypatch.setattr(acquire, "RUN_STARTED", time.time())
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -132,8 +134,8 @@ def test_bad_files_are_rows_with_a_reason(own, video, children):
 
 def test_a_file_that_hangs_its_reader_costs_its_limit_and_no_more(own, children, monkeypatch):
     monkeypatch.setattr(media, "probe", time.sleep)
-    monkeypatch.setattr(acquire, "PROBE_LIMIT_S", 0.2)
-    found = list(acquire.probe_files([60, 0]))  # type: ignore[list-item]  # seconds to sleep in the place of paths
+    monkeypatch.setattr(local_files, "PROBE_LIMIT_S", 0.2)
+    found = list(local_files.probe_files([60, 0]))  # type: ignore[list-item]  # seconds to sleep in the place of paths
     assert isinstance(found[0], VideoError) and found[0].reason == "decoder_hung" and found[1] is None
 
 
@@ -161,7 +163,11 @@ def test_what_is_outstanding_is_counted_from_the_ledger(tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.put(Row("a", reason="", bytes=300), Row("b", reason="", bytes=100),
                    Row("c", reason="unavailable", permanent=True, tried_at=1.0, attempts=1))
-    assert acquire.outstanding("ucf", settings, tmp_path) == (videos - 3, (videos - 3) * 200.0)
+    assert acquire.outstanding("ucf", settings, tmp_path) == (videos - 3, count), "an archive comes whole"
+    write(tmp_path / "UCF101.rar", b"")
+    assert acquire.outstanding("ucf", settings, tmp_path) == (videos - 3, 0.0)
+    clips = DATASETS["vggsound"].count_videos(DATASETS["vggsound"].chosen(None)) - 3
+    assert acquire.outstanding("vggsound", settings, tmp_path) == (clips, clips * 200.0)
     assert acquire.outstanding("ucf", AcquireSettings(download=False), tmp_path) == (0, 0.0)
     assert acquire.outstanding("folder", settings, tmp_path) == (0, 0.0)
 
@@ -191,13 +197,13 @@ def test_shard_content_follows_the_files_and_not_their_place_or_age(own):
 def test_a_file_is_read_again_only_if_it_changed(own, monkeypatch):
     own.run(AcquireSettings())
     read: list[Path] = []
-    real = acquire.file_sha256
+    real = local_files.file_sha256
 
     def counted(path: Path) -> str:
         read.append(path)
         return real(path)
 
-    monkeypatch.setattr(acquire, "file_sha256", counted)
+    monkeypatch.setattr(local_files, "file_sha256", counted)
     own.run(AcquireSettings())
     assert read == []
     os.utime(own.root / "videos" / "a" / "1.mp4", (5, 5))
@@ -245,6 +251,23 @@ def test_videos_are_found_in_any_layout_by_their_names(tmp_path, video):
     assert rows["ddddddddddd_000001"]["reason"] == "not_found"
 
 
+def test_what_only_has_the_name_of_a_video_is_passed_over(tmp_path, video):
+    case = vggsound(tmp_path, ["aaaaaaaaaaa_000030", "bbbbbbbbbbb_000007", "ccccccccccc_000001"])
+    here = tmp_path / "here"
+    write(here / "audio" / "aaaaaaaaaaa_000030.wav", b"RIFF")
+    write(here / "images" / "aaaaaaaaaaa_000030.jpg", b"x")
+    write(here / "broken" / "aaaaaaaaaaa_000030.mp4", video[:1000])
+    good = write(here / "video" / "aaaaaaaaaaa_000030.mp4", video)
+    titled = write(here / "video" / "Trains [at night] [bbbbbbbbbbb].mp4", video)
+    broken = write(here / "video" / "ccccccccccc_000001.mp4", video[:1000])
+    settings = replace(OFFLINE, folders=(str(here),))
+    for _ in range(2):
+        rows = case.run(settings)
+        assert [row["path"] for row in rows.values()] == [str(good), str(titled), ""]
+        assert rows["bbbbbbbbbbb_000007"]["start_s"] == 7.0
+        assert rows["ccccccccccc_000001"]["reason"] == "truncated" and str(broken) in case.missing()[0]["detail"]
+
+
 def test_a_video_that_arrives_later_changes_its_shard_only(tmp_path, video):
     ids = [f"{chr(97 + n) * 11}_000001" for n in range(20)]
     case = vggsound(tmp_path, ids)
@@ -260,6 +283,46 @@ def test_a_video_that_arrives_later_changes_its_shard_only(tmp_path, video):
     assert [k for k in range(8) if case.shards[k] != before[k]] == [manifest.shard_of(ids[-1], 8)]
     (tmp_path / "here" / f"{ids[0]}.mp4").unlink()
     assert case.run(settings)[ids[0]]["reason"] == "not_found"
+
+
+def test_what_is_known_of_a_video_outlives_a_smaller_list(tmp_path, video):
+    case = vggsound(tmp_path, ["aaaaaaaaaaa_000001", "bbbbbbbbbbb_000001"])
+    case.run(OFFLINE)
+    store = case.output.parent
+    with Ledger(store / "ledger.sqlite") as ledger:
+        ledger.put(Row("bbbbbbbbbbb_000001", reason="network", tried_at=1.0, attempts=3))
+    settings = AcquireSettings()
+    assert acquire.retries_due(tried(store / "ledger.sqlite")[1], settings)
+    vggsound(tmp_path, ["aaaaaaaaaaa_000001"]).run(OFFLINE)
+    assert tried(store / "ledger.sqlite") == (0, []), "not waited for"
+    vggsound(tmp_path, ["aaaaaaaaaaa_000001", "bbbbbbbbbbb_000001"]).run(OFFLINE)
+    assert [row.attempts for row in tried(store / "ledger.sqlite")[1]] == [3]
+
+
+def test_a_ledger_whose_writer_was_killed_can_be_asked(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        ledger.put(*(Row(f"{number}", detail="x" * 500, tried_at=1.0) for number in range(500)))
+    code = (f"import os, sqlite3\nc = sqlite3.connect({str(path)!r})\nc.execute('PRAGMA cache_size = 1')\n"
+            "c.execute(\"UPDATE video SET reason = ''\")\nos.kill(os.getpid(), 9)")
+    subprocess.run([sys.executable, "-c", code])
+    assert path.with_name("ledger.sqlite-journal").stat().st_size
+    assert len(tried(path)[1]) == 500 and usable(path) == (0, 0.0)
+
+
+def test_a_reader_that_hung_is_asked_again_after_a_while(tmp_path, own, monkeypatch):
+    def hung(paths):
+        return [VideoError("decoder_hung", "killed after 30 s")] * len(paths)
+
+    settings = AcquireSettings(max_failed_share=1.0, download=False, retry_after_s=0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(local_files, "probe_files", hung)
+        assert {row["reason"] for row in own.run(settings).values()} == {"decoder_hung"}
+    store = own.output.parent
+    assert not acquire.retries_due(tried(store / "ledger.sqlite")[1], settings), "not in this run"
+    new_run(monkeypatch)
+    assert acquire.retries_due(tried(store / "ledger.sqlite")[1], settings)
+    assert {row["status"] for row in own.run(settings).values()} == {"ok"}
 
 
 def pack(path: Path, members: dict[str, bytes]) -> Path:
@@ -288,13 +351,28 @@ def test_archives_give_the_wanted_videos_and_nothing_outside(tmp_path, video, su
     assert not list(tmp_path.glob("bbb*"))
 
 
+def test_an_archive_that_has_nothing_more_is_not_opened_again(tmp_path, video, monkeypatch):
+    case = vggsound(tmp_path, ["aaaaaaaaaaa_000030", "bbbbbbbbbbb_000007", "ccccccccccc_000001"])
+    members = {"aaaaaaaaaaa_000030.mp4": video, "ccccccccccc_000001.mp4": video[:1000]}
+    archive = pack(tmp_path / "videos.zip", members)
+    opened = []
+    real = archives.unpack
+    monkeypatch.setattr(archives, "unpack", lambda *arguments: opened.append(arguments) or real(*arguments))
+    for _ in range(2):
+        rows = case.run(replace(OFFLINE, archives=(str(archive),)))
+        assert [row["reason"] for row in rows.values()] == ["", "not_found", "truncated"]
+    assert len(opened) == 1
+    pack(tmp_path / "videos.zip", {**members, "bbbbbbbbbbb_000007.mp4": video})
+    assert case.run(replace(OFFLINE, archives=(str(archive),)))["bbbbbbbbbbb_000007"]["status"] == "ok"
+
+
 def test_archives_that_are_none(tmp_path):
     with pytest.raises(PipelineError, match="no such archive; check"):
         archives.unpack(tmp_path / "nowhere.zip", tmp_path / "out", {"a"})
     with pytest.raises(PipelineError, match="found neither a zip, a tar nor a rar file"):
         archives.unpack(write(tmp_path / "page.zip", b"<html>"), tmp_path / "out", {"a"})
     whole = pack(tmp_path / "whole.tar.gz", {"a.mp4": os.urandom(100_000)}).read_bytes()
-    with pytest.raises(PipelineError, match="expected a whole archive: fetch it again"):
+    with pytest.raises(PipelineError, match="expected a whole archive: delete it and fetch it again"):
         archives.unpack(write(tmp_path / "half.tar.gz", whole[:50_000]), tmp_path / "out", {"a"})
     assert os.listdir(tmp_path / "out") == []
 
@@ -310,9 +388,23 @@ def test_rar_needs_a_free_tool_and_says_which_before_anything_is_fetched(tmp_pat
 @pytest.mark.skipif(shutil.which("bsdtar") is None, reason="bsdtar is not installed")
 def test_a_rar_archive_is_unpacked(tmp_path, video):
     archive = write(tmp_path / "UCF101.rar", rar({"UCF-101/Archery/v_Archery_g01_c01.avi": video, "x/other.avi": b"1"}))
-    assert archives.unpack(archive, tmp_path / "out", {"v_Archery_g01_c01"}) == 1
+    assert archives.unpack(archive, tmp_path / "out", {"v_Archery_g01_c01"}) == {"v_Archery_g01_c01", "other"}
     assert (tmp_path / "out" / "v_Archery_g01_c01.avi").read_bytes() == video
     assert os.listdir(tmp_path / "out") == ["v_Archery_g01_c01.avi"]
+
+
+def test_a_rar_archive_leaves_nothing_of_an_unpacking_that_was_killed(tmp_path, monkeypatch):
+    """bsdtar is one that brings a single file. The killed process had the number of this one, as in a container."""
+    clip = write(tmp_path / "a.avi", b"content")
+    program = write(tmp_path / "bin" / "bsdtar", f"#!/bin/sh\n/bin/cp {clip} $4\n".encode())
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    archive = write(tmp_path / "UCF101.rar", b"Rar!\x1a\x07\x00")
+    host = os.uname().nodename
+    for number in (os.getpid(), 4194399):
+        write(tmp_path / "out" / f".UCF101.rar.{host}.{number}.clipsxyz" / "half", b"")
+    assert archives.unpack(archive, tmp_path / "out", {"a"}) == {"a"}
+    assert os.listdir(tmp_path / "out") == ["a.avi"]
 
 
 def rar(members: dict[str, bytes]) -> bytes:
@@ -390,11 +482,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return None
         # A first small read tells yt-dlp what the URL is; what matters happens in the transfer of the file.
         half = len(content) // 2
-        if plan in ("drop", "stall") and start < half:
+        if plan in ("drop", "stall", "stuck") and start < half:
             self.wfile.write(content[start:half])
             self.wfile.flush()
-            if plan == "stall":
-                time.sleep(3)
+            time.sleep({"drop": 0, "stall": 3, "stuck": 100}[plan])
             return self.connection.shutdown(socket.SHUT_RDWR)
         self.wfile.write(content[start:])
         return None
@@ -429,8 +520,8 @@ def test_videos_are_fetched_once_and_segments_of_one_source_share_a_file(tmp_pat
 
 @pytest.mark.parametrize(("plan", "reason", "permanent"), [
     ("404", "unavailable", True), ("410", "unavailable", True), ("403", "network", False), ("429", "network", False),
-    ("500", "network", False), ("stall", "network", False), ("longer", "network", False), ("html", "not_media", False),
-    ("html-as-video", "not_media", False),
+    ("500", "network", False), ("503", "network", False), ("stall", "network", False), ("longer", "network", False),
+    ("html", "not_media", False), ("html-as-video", "not_media", False),
 ])
 def test_every_misbehaviour_has_its_reason(tmp_path, server, plan, reason, permanent):
     key = "aaaaaaaaaaa"
@@ -479,6 +570,51 @@ def test_back_off_and_retry_choices(tmp_path, server, monkeypatch):
         assert ledger.get("aaaaaaaaaaa_000000").attempts == 4 and ledger.get("aaaaaaaaaaa_000000").tried_at > 0
 
 
+def test_a_round_that_was_killed_is_not_forgotten(tmp_path, server, monkeypatch):
+    """The videos that it fetched are in the ledger, not in the snapshot: a run that retries nothing takes a new one."""
+    case = vggsound(tmp_path, ["aaaaaaaaaaa_000000", "bbbbbbbbbbb_000000"])
+    server.plans = {"aaaaaaaaaaa": ["500", "500", "ok"], "bbbbbbbbbbb": ["500"]}
+    settings, store = online(server, retry_after_s=0.0), case.output.parent
+    case.run(settings)
+    mark = acquire.fingerprint("vggsound", replace(settings, retry="none"), store)
+    new_run(monkeypatch)
+    with monkeypatch.context() as patched:
+        patched.setattr(acquire, "fetch_missing", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            case.run(settings)
+    assert acquire.fingerprint("vggsound", replace(settings, retry="none"), store) != mark
+
+
+def test_a_segment_that_nothing_cuts_is_not_fetched_as_a_whole(tmp_path, server):
+    table = write(tmp_path / "list.csv", b"video_id,class_name,subset\naaaaaaaaaaa_0,Archery,train\n")
+    case = Case(tmp_path, "activitynet", DATASETS["activitynet"].settings(table=str(table), annotations=""))
+    assert case.run(online(server))["aaaaaaaaaaa_0"]["reason"] == "not_found" and server.asked == []
+
+
+def test_a_broken_file_of_the_users_does_not_stand_in_the_way(tmp_path, server, video, monkeypatch):
+    keys = ["aaaaaaaaaaa", "bbbbbbbbbbb"]
+    case = vggsound(tmp_path, [f"{key}_000000" for key in keys])
+    for key in keys:
+        write(tmp_path / "here" / f"{key}_000000.mp4", video[:1000])
+    server.plans = {"bbbbbbbbbbb": ["404"]}
+    done = tmp_path / "done.txt"
+    settings = online(server, folders=(str(tmp_path / "here"),), download_archive=str(done))
+    for _ in range(2):
+        rows = case.run(settings)
+        assert [row["reason"] for row in rows.values()] == ["", "unavailable"]
+        assert Path(rows["aaaaaaaaaaa_000000"]["path"]).parent == case.output.parent / "videos"
+        new_run(monkeypatch)
+    assert {key for key, _ in server.asked} == set(keys) and case.missing()[0]["attempts"] == "1"
+    assert done.read_text() == "generic aaaaaaaaaaa\n", "what came, once, in yt-dlp's form"
+
+
+def test_what_is_not_asked_for_stays_as_it_was(tmp_path):
+    rows = [Row("a", reason="unavailable", detail="gone", permanent=True, attempts=3, tried_at=1.0), Row("b")]
+    known, fresh = acquire.after_try(rows, [], "a", None, tmp_path)
+    assert replace(known, tried_at=1.0) == rows[0] and known.tried_at > 1.0
+    assert fresh.reason == "network" and fresh.tried_at and not fresh.attempts
+
+
 def test_what_turns_up_elsewhere_or_leaves_the_list_is_not_waited_for(tmp_path, server, video, monkeypatch):
     ids = ["aaaaaaaaaaa_000000", "bbbbbbbbbbb_000000"]
     server.plans = {name[:11]: ["500"] for name in ids}
@@ -495,7 +631,7 @@ def test_what_turns_up_elsewhere_or_leaves_the_list_is_not_waited_for(tmp_path, 
 
 def test_the_wait_doubles(monkeypatch):
     settings = AcquireSettings(retry_after_s=100.0)
-    now = float(os.environ["AVGZSL_RUN_STARTED"])
+    now = acquire.RUN_STARTED
     row = Row("a", reason="network", attempts=3, tried_at=now - 399)
     assert not acquire.due(row, settings)
     assert acquire.due(replace(row, tried_at=now - 401), settings)
@@ -514,7 +650,7 @@ def test_a_host_that_refuses_is_left_in_peace(tmp_path, server):
 
 def test_killed_in_a_transfer_the_next_run_goes_on(tmp_path, server, video):
     keys = ["aaaaaaaaaaa", "bbbbbbbbbbb"]
-    server.plans["bbbbbbbbbbb"] = ["ok", "stall", "ok"]
+    server.plans["bbbbbbbbbbb"] = ["ok", "stuck", "ok"]
     case = vggsound(tmp_path, [f"{key}_000000" for key in keys])
     manifest.build("vggsound", case.settings, h5.Output(tmp_path / "manifest.h5", schemas.MANIFEST))
     case.output.parent.mkdir(parents=True)
@@ -524,14 +660,16 @@ def test_killed_in_a_transfer_the_next_run_goes_on(tmp_path, server, video):
         f"{server.url!r}, sleep_s=0.0, timeout_s=30.0), h5.Output(Path({str(case.output)!r}), schemas.ACQUIRED))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(acquire.__file__).parents[1])
-    part = case.output.parent / "partial" / "bbbbbbbbbbb" / "video.mp4.part"
     deadline = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+    store = case.output.parent
+    half: list[Path] = []
+    while not (half and list(store.glob("videos/*"))) and time.monotonic() < deadline:
         time.sleep(0.05)
+        half = [path for path in store.glob("partial/bbbbbbbbbbb/*.part") if path.stat().st_size]
     process.kill()
     process.wait()
-    assert part.exists() and not case.output.exists()
-    assert os.listdir(case.output.parent / "videos") == ["aaaaaaaaaaa.mp4"]
+    assert half and half[0].exists() and not case.output.exists()
+    assert os.listdir(store / "videos") == ["aaaaaaaaaaa.mp4"]
     server.asked.clear()
     rows = case.run(online(server))
     assert {row["status"] for row in rows.values()} == {"ok"}
@@ -540,14 +678,16 @@ def test_killed_in_a_transfer_the_next_run_goes_on(tmp_path, server, video):
     assert Path(rows["bbbbbbbbbbb_000000"]["path"]).read_bytes() == video
 
 
-def test_an_archive_is_downloaded_with_resume(tmp_path, server, video):
+def test_an_archive_is_downloaded_with_resume(tmp_path, server, video, monkeypatch):
+    monkeypatch.setattr(archives, "time", types.SimpleNamespace(sleep=lambda seconds: None))
     server.plans["clips.zip"] = ["drop", "500", "ok"]
     url = server.url.replace("{id}", "clips.zip")
-    path = archives.download(url, tmp_path / "clips.zip", len(video), timeout_s=5)
+    path = archives.download(url, tmp_path / "clips.zip", hashlib.sha256(video).hexdigest(), timeout_s=5)
     assert path.read_bytes() == video and [start for _, start in server.asked] == [0, len(video) // 2, len(video) // 2]
     assert archives.download(url, path) == path and len(server.asked) == 3
-    with pytest.raises(PipelineError, match="expected 5; it is not the published archive"):
-        archives.download(url, tmp_path / "other.zip", 5)
+    with pytest.raises(PipelineError, match="expected 12ab; it is not the published archive"):
+        archives.download(url, tmp_path / "other.zip", "12ab")
+    assert not list(tmp_path.glob("other*"))
     server.plans["gone.zip"] = ["404"]
     with pytest.raises(PipelineError, match=r"404.*expected the archive: run again .* \[acquire\] archives"):
         archives.download(server.url.replace("{id}", "gone.zip"), tmp_path / "gone.zip")
@@ -563,6 +703,14 @@ def test_an_archive_is_downloaded_with_resume(tmp_path, server, video):
     ("[youtube] x: The uploader's account has been terminated", "unavailable", True),
     ("[youtube] x: Join this channel to get access to members-only content", "blocked", True),
     ("Unable to download webpage: The read operation timed out", "network", False),
+    ("[youtube] x: The uploader has not made this video available in your country\nIt is in Japan.", "blocked", True),
+    ("[generic] Unable to download webpage: HTTP Error 503: Service Unavailable (caused by ...)", "network", False),
+    ("[youtube] x: ('Unable to connect to proxy', 'Tunnel failed: 503 Service Unavailable')", "network", False),
+    ("[youtube] x: This live stream recording is not available.", "unavailable", True),
+    ("[youtube] x: This video isn't available anymore", "unavailable", True),
+    ("[youtube] x: This video is DRM protected", "encrypted", True),
+    ("[youtube] x: Requested format is not available. Use --list-formats", "network", False),
+    ("[youtube] terminated-: Unable to extract the player", "network", False),
 ])
 def test_messages_of_sources_have_their_meaning(message, reason, permanent):
     from yt_dlp.utils import DownloadError
@@ -571,20 +719,50 @@ def test_messages_of_sources_have_their_meaning(message, reason, permanent):
     assert (found[0], found[2]) == (reason, permanent) and "\x1b" not in found[1] and "ERROR" not in found[1]
 
 
+def test_what_yt_dlp_says_in_its_errors():
+    from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
+
+    geo = DownloadError("ERROR: somewhere", (GeoRestrictedError, GeoRestrictedError("no", ["JP"]), None))
+    assert fetching.meaning(geo) == ("blocked", "somewhere", True)
+    assert fetching.meaning(TypeError("no attribute")) == ("network", "TypeError: no attribute", False)
+    full = DownloadError("ERROR: unable to write data: [Errno 28] No space left on device")
+    assert fetching.storage_error(full) == 28
+    assert fetching.storage_error(ExtractorError("refused", cause=PermissionError(13, "no", "/videos/x"))) == 13
+    assert fetching.storage_error(ExtractorError("refused", cause=PermissionError(13, "no"))) is None, "of a socket"
+    asked = fetching.Outcome(None, *fetching.meaning(DownloadError("ERROR: [youtube] a-429-bcdef: Private video")))
+    assert not asked.throttled and asked.permanent
+
+
+def test_a_full_disk_is_no_fault_of_the_video(tmp_path, monkeypatch):
+    from yt_dlp import YoutubeDL
+    from yt_dlp.utils import DownloadError
+
+    def full(self, url, download):
+        self.report_warning("No supported JavaScript runtime could be found")
+        raise DownloadError(told)
+
+    monkeypatch.setattr(YoutubeDL, "extract_info", full)
+    told = "ERROR: unable to write data: [Errno 28] No space left on device"
+    with pytest.raises(OSError, match="No space left on device: '.*aaaaaaaaaaa'"):
+        fetching.fetch("aaaaaaaaaaa", tmp_path, AcquireSettings(sleep_s=0.0).fetch)
+    told = "ERROR: [youtube] x: No video formats found!"
+    outcome = fetching.fetch("aaaaaaaaaaa", tmp_path, AcquireSettings(sleep_s=0.0).fetch)
+    assert (outcome.reason, outcome.permanent) == ("not_media", False)
+    assert outcome.detail.endswith("formats found! (No supported JavaScript runtime could be found)")
+
+
 def test_what_is_passed_through_to_yt_dlp(tmp_path):
-    settings = AcquireSettings(
-        cookies="cookies.txt", proxy="socks5://localhost:1", rate_limit_kb_s=500, sleep_s=7.0,
-        download_archive="done.txt",
-    )
-    chosen = fetching.options(tmp_path / "100%", settings.fetch)
-    assert (chosen["cookiefile"], chosen["proxy"]) == ("cookies.txt", "socks5://localhost:1")
-    assert (chosen["ratelimit"], chosen["sleep_interval"], chosen["download_archive"]) == (512000, 7.0, "done.txt")
+    cookies = str(write(tmp_path / "cookies.txt", b"# Netscape HTTP Cookie File"))
+    settings = AcquireSettings(cookies=cookies, proxy="socks5://localhost:1", rate_limit_kb_s=500, sleep_s=8.0)
+    chosen = fetching.options(tmp_path / "100%", settings.fetch, fetching.Said())
+    assert (chosen["cookiefile"], chosen["proxy"]) == (cookies, "socks5://localhost:1")
+    assert (chosen["ratelimit"], chosen["sleep_interval"], chosen["sleep_interval_requests"]) == (512000, 8.0, 2.0)
     assert chosen["format"].startswith("bv*[vcodec^=avc1]") and "100%%/video" in chosen["outtmpl"]["default"]
 
 
 def test_a_key_that_is_no_file_name_is_refused(tmp_path):
     with pytest.raises(SettingsError, match=r"source key '\.\./x': expected letters, digits"):
-        fetching.fetch("../x", tmp_path, tmp_path, AcquireSettings().fetch)
+        fetching.fetch("../x", tmp_path, AcquireSettings().fetch)
 
 
 def test_a_file_that_is_no_ledger_is_named(tmp_path):
@@ -599,6 +777,7 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path):
     ("video_url", "http://x/", "a URL with {id}"), ("concurrent", 0, "1 to 64"), ("sleep_s", -1.0, "0 or more"),
     ("rate_limit_kb_s", -1, "0"), ("timeout_s", 0.0, "more than 0"), ("tries", 0, "1 or more"),
     ("folders", ("/no/where",), "it to exist"), ("archives", ("/no/where.rar",), "it to exist"),
+    ("cookies", "/no/where.txt", "it to exist"),
 ])
 def test_settings_are_checked(name, value, expected):
     with pytest.raises(SettingsError, match=rf"\[acquire\] {name}: found .*, expected {expected}"):
