@@ -8,7 +8,6 @@ where the two orders differ, a class gets the vector of another one (deviation `
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -88,15 +87,19 @@ def embed_words(texts: Sequence[str], path: Path, backend: str) -> list[Label]:
 
     Raises UnknownText for a text without any known word.
     """
-    labels = []
-    for text, label in zip(texts, _embed_known(texts, path, backend), strict=True):
+    return _all_known(texts, _mean_known(texts, path, backend), path)
+
+
+def _all_known(texts: Sequence[str], labels: Sequence[Label | None], path: Path) -> list[Label]:
+    known = []
+    for text, label in zip(texts, labels, strict=True):
         if label is None:
             raise UnknownText(text, words_of(text), path)
-        labels.append(label)
-    return labels
+        known.append(label)
+    return known
 
 
-def _embed_known(texts: Sequence[str], path: Path, backend: str) -> list[Label | None]:
+def _mean_known(texts: Sequence[str], path: Path, backend: str) -> list[Label | None]:
     """-> one label per text, None where no word is known."""
     words = {word for text in texts for word in words_of(text)}
     wanted = {form for word in words for form in spellings(word)}
@@ -122,17 +125,28 @@ def _mean_of_words(text: str, rows: Mapping[str, word_vectors.WordRow], ranks: M
 
 
 def embed_phrases(texts: Sequence[str], path: Path) -> list[Label]:
-    """fastText's vector of each whole text, as the published ones were made, L2-normalised."""
+    """fastText's vector of each whole text, as the published ones were made, L2-normalised.
+
+    A model without n-grams has none of a text, only of words: their mean. Raises UnknownText as ``embed_words``.
+    """
+    return _all_known(texts, _phrases_known(texts, path), path)
+
+
+def _phrases_known(texts: Sequence[str], path: Path) -> list[Label | None]:
+    """-> one label per text, None where the model has no vector of it."""
     forms = {form for text in texts for word in words_of(text) for form in spellings(word)}
     model = word_vectors.FastText(path, forms.union(texts))
-    labels = []
+    if not model.longest:
+        return _mean_known(texts, path, "fasttext")
+    labels: list[Label | None] = []
     for text in texts:
-        vector = model.vector(text)
-        words = words_of(text)
-        if vector is None or not vector.any():
-            raise UnknownText(text, words, path)
+        vector, words = model.vector(text), words_of(text)
         known = tuple(word for word in words if any(model.knows(form) for form in spellings(word)))
-        labels.append(Label(text, _unit(vector, text), known, tuple(word for word in words if word not in known)))
+        missing = tuple(word for word in words if word not in known)
+        if vector is None or not vector.any():
+            labels.append(None)
+        else:
+            labels.append(Label(text, _unit(vector, text), known, missing))
     return labels
 
 
@@ -160,9 +174,8 @@ def _unit(vector: np.ndarray, text: str) -> np.ndarray:
 def known_vectors(texts: Sequence[str], path: Path) -> dict[str, np.ndarray]:
     """-> text -> unit vector, of the texts of which a file of word vectors knows something."""
     backend = word_vectors.detect(path)
-    if backend == "fasttext":
-        return {label.text: label.vector for label in embed_phrases(texts, path)}
-    return {label.text: label.vector for label in _embed_known(texts, path, backend) if label is not None}
+    found = _phrases_known(texts, path) if backend == "fasttext" else _mean_known(texts, path, backend)
+    return {label.text: label.vector for label in found if label is not None}
 
 
 # The published order.
@@ -212,7 +225,7 @@ def embed(
         except UnknownText as error:
             name = next(name for name, text in sorted(texts.items()) if text == error.text)
             raise UnknownText(error.text, error.words, error.path, name) from error
-        source = {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
+        source = {"file": path.name, "identity": identity(str(path))}
     _write(names, texts, labels, output, {"backend": backend, "source": source})
 
 
@@ -284,11 +297,3 @@ def _write(
         out.attributes["partly_unknown"] = missing
         out.attributes["same_text"] = {t: [n for n, o in zip(names, own, strict=True) if o == t] for t in repeated}
         out.attributes["shifted_by_published_order"] = [n for n, o, g in zip(names, own, given, strict=True) if o != g]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

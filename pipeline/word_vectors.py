@@ -70,10 +70,14 @@ def _numbers_at_end(line: bytes) -> int:
 
 
 def read(path: Path, backend: str, wanted: Collection[str]) -> dict[str, WordRow]:
-    """-> the wanted words that the file has. ``backend``: word2vec or text; of a repeated word the first row counts.
+    """-> the wanted words that the file has. ``backend``: one of FORMATS; of a repeated word the first row counts.
 
     Raises SettingsError if the file is damaged.
     """
+    if backend == "fasttext":
+        model = FastText(path, wanted)
+        known = {word: model.vector(word) for word in wanted if model.knows(word)}
+        return {word: WordRow(model.index[word.encode()], row) for word, row in known.items() if row is not None}
     rows = word2vec_rows(path, wanted) if backend == "word2vec" else text_rows(path, wanted)
     found: dict[str, WordRow] = {}
     for word, row in rows:
@@ -191,7 +195,7 @@ class FastText:
         arguments = struct.unpack("<12id", self._take(file, 56))
         model, self.buckets, self.shortest, self.longest = arguments[7:11]
         # Supervised models of version 11 were written with n-grams switched off, whatever the header says.
-        if version == 11 and model == 3:
+        if (version == 11 and model == 3) or not self.buckets:
             self.longest = 0
 
     def _read_dictionary(self, file: BinaryIO) -> dict[bytes, int]:

@@ -172,6 +172,19 @@ def test_fasttext_embeds_the_whole_phrase(tmp_path):
     assert facts["backend"] == "fasttext"
 
 
+def test_fasttext_without_ngrams_gives_the_mean_of_words(tmp_path):
+    text = [["red", "ball", "rock", "climbing"]] * 5
+    model = FastText(text, vector_size=SIZE, min_count=1, epochs=1, bucket=0, min_n=1, max_n=0, workers=1, seed=1)
+    save_facebook_model(model, str(tmp_path / "fast.bin"))
+    columns, _ = embedded(tmp_path, ["RedBall", "rockclimbing zebra"], LabelSettings(path=str(tmp_path / "fast.bin")))
+    mean = (model.wv["red"] + model.wv["ball"]) / 2
+    np.testing.assert_allclose(columns["vector"][0], mean / np.linalg.norm(mean), atol=1e-6)
+    assert (columns["found"][1], columns["missing"][1]) == ("rock climbing", "zebra")
+    with pytest.raises(SettingsError, match="class 'Gnu', text 'Gnu': none of its words"):
+        embedded(tmp_path, ["Gnu", "red"], LabelSettings(path=str(tmp_path / "fast.bin")))
+    assert set(labels.known_vectors(["Gnu", "red ball"], tmp_path / "fast.bin")) == {"red ball"}
+
+
 def test_a_dataset_may_bring_its_own_vectors(tmp_path):
     columns, facts = embedded(
         tmp_path, ["red", "ball"], LabelSettings(), "demo", write_vectors=lambda path: write_word2vec(path, WORDS)
@@ -206,10 +219,12 @@ def test_settings_are_checked():
         LabelSettings(backend="word2vec")
 
 
-def test_settings_are_told_by_the_content_of_files(tmp_path, words_file):
+def test_settings_are_told_by_the_content_of_files(tmp_path, words_file, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert LabelSettings(path="~/words.bin").path == str(words_file)
     settings = LabelSettings(path=str(words_file))
     moved = words_file.rename(tmp_path / "moved.bin")
-    with pytest.raises(SettingsError, match="found no file .*words.bin, expected the one that the settings name"):
+    with pytest.raises(SettingsError, match=r"\[labels\] path: found no file .*words.bin, expected .*GoogleNews"):
         settings.content()
     before = replace(settings, path=str(moved)).content()
     assert LabelSettings(path=str(moved), upstream="elsewhere").content() == before
