@@ -26,10 +26,13 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import VideoError
+from pipeline.errors import PipelineError, VideoError
 
 PR_SET_PDEATHSIG = 1
 STARTUP_S = 60.0
+DYING_S = 5.0
+# Looked up before any fork: a child between fork and exec can't.
+LIBC = ctypes.CDLL(None)
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -68,8 +71,9 @@ class Child:
         self.connection = Connection(ours.detach())
         self.ready = False
 
-    def submit(self, call: Call) -> None:
-        self.limit_s = call.limit_s
+    def submit(self, call: Call, kills: int = 0) -> None:
+        """Hand the child a call; ``kills``: how often a child was killed from outside over it."""
+        self.call, self.kills = call, kills
         self.deadline = time.monotonic() + call.limit_s + (0.0 if self.ready else STARTUP_S)
         try:
             self.connection.send((call.function, call.arguments))
@@ -80,25 +84,40 @@ class Child:
 
     def result(self) -> tuple[str, Any] | None:
         """-> (kind, value) of the call, after the connection became readable; None: the child only reports for duty,
-        from when on the time of its first call counts."""
+        from when on the time of its first call counts, or was killed from outside, and another has the call.
+
+        Raises PipelineError if that one was killed, too: no decoder sends itself SIGKILL, a machine out of memory does.
+        """
         try:
             kind, value = self.connection.recv()
-            if kind != "ready":
-                return kind, value
-            self.ready = True
-            self.deadline = time.monotonic() + self.limit_s
-            return None
         except (EOFError, OSError):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(DYING_S)
+            kind, value = "died", self.process.poll()
             self.stop()
-            status = self.process.returncode
             self.start()
-            return "video", VideoError("decoder_crashed", f"a decoder died of {describe(status)}")
+        if kind == "ready":
+            self.ready = True
+            self.deadline = time.monotonic() + self.call.limit_s
+            return None
+        if kind == "killed" or (kind == "died" and value == -signal.SIGKILL):
+            if self.kills:
+                raise PipelineError(
+                    "a decoding process was killed twice from outside (SIGKILL), as a machine does that runs out of "
+                    f"memory; expected up to {self.memory_mb} MB for each: lower the number of workers or [decoding] "
+                    "processes, or ask for more memory"
+                )
+            self.submit(self.call, self.kills + 1)
+            return None
+        if kind == "died":
+            return "video", VideoError("decoder_crashed", f"a decoder died of {describe(value)}")
+        return kind, value
 
     def overdue(self) -> tuple[str, Any]:
         """Kill the child and start another; -> what its call came to."""
         self.stop()
         self.start()
-        return "video", VideoError("decoder_hung", f"a decoder was killed after {self.limit_s:.0f} s")
+        return "video", VideoError("decoder_hung", f"a decoder was killed after {self.call.limit_s:.0f} s")
 
     def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -107,8 +126,10 @@ class Child:
         self.connection.close()
 
 
-def describe(status: int) -> str:
+def describe(status: int | None) -> str:
     """-> 'signal SIGSEGV' or 'exit status 1'."""
+    if status is None:
+        return "its connection"
     try:
         return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     except ValueError:
@@ -119,7 +140,7 @@ def run(jobs: Iterable[Job], processes: int, memory_mb: int, ahead: int = 1) -> 
     """Yield the return value of every job, in order, while children work on up to ``ahead`` further ones each.
 
     A call that hangs or kills its child raises VideoError (decoder_hung, decoder_crashed) inside the job, as does a
-    VideoError of the function; any other exception ends the run.
+    VideoError of the function; any other exception ends the run. PipelineError: see ``Child.result``.
     """
     waiting = deque(enumerate(jobs))
     total = len(waiting)
@@ -165,24 +186,19 @@ def advance(child: Child, kind: str, value: Any, done: dict[int, Any]) -> None:
     child.submit(call)
 
 
-def guarded(function: Callable[..., Any], *arguments: Any, limit_s: float, memory_mb: int) -> Any:
-    """-> ``function(*arguments)``, run once in a child under limits. Raises VideoError as in ``run``."""
-    def job() -> Job:
-        try:
-            return (yield Call(function, arguments, limit_s)), None
-        except VideoError as error:
-            return None, error
+class KilledFromOutside(Exception):
+    """A program that a call had started died of a SIGKILL that nobody here sent."""
 
-    value, error = next(run([job()], 1, memory_mb))
-    if error is not None:
-        raise error
-    return value
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process as soon as the one that started it is gone."""
+    if sys.platform == "linux":
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def serve(handle: int, memory_mb: int) -> None:
     """A child's main loop: receive calls, send results, until the parent closes the connection."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     connection = Connection(handle)
@@ -197,11 +213,13 @@ def serve(handle: int, memory_mb: int) -> None:
 
 
 def attempt(function: Callable[..., Any], arguments: tuple) -> tuple[str, Any]:
-    """-> ('ok', value), ('video', VideoError) or ('bug', traceback)."""
+    """-> ('ok', value), ('video', VideoError), ('killed', None) or ('bug', traceback)."""
     try:
         return "ok", function(*arguments)
     except VideoError as error:
         return "video", error
+    except KilledFromOutside:
+        return "killed", None
     except Exception as error:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             return "video", VideoError("decoder_crashed", "a decoder ran out of its memory limit")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -22,6 +23,7 @@ from typing import Any
 import av
 import numpy as np
 
+from pipeline.decode_pool import KilledFromOutside, die_with_parent
 from pipeline.errors import VideoError
 from pipeline.media import (
     DAMAGE,
@@ -251,6 +253,7 @@ def ffmpeg_frames(frames: Frames, wanted: np.ndarray) -> Iterator[tuple[int, np.
         for index in range(len(frames.ticks)):
             data = process.stdout.read(size)
             if len(data) < size:
+                check_alive(process)
                 raise VideoError("corrupt", f"ffmpeg: {index} of {len(frames.ticks)} frames can be decoded")
             if index in pending:
                 picture = np.frombuffer(data, np.uint8).reshape(frames.height, frames.width, 3)
@@ -294,13 +297,23 @@ def check_size(frames: Frames, height: int, width: int) -> None:
 def piped(command: list[str]) -> Iterator[Any]:
     """A running command, whose standard output is to be read; it is gone afterwards, whatever happens."""
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, preexec_fn=die_with_parent
+        )
         try:
             yield process
         finally:
             process.kill()
             process.stdout.close()  # type: ignore[union-attr]
             process.wait()
+
+
+def check_alive(process: Any) -> int:
+    """-> exit status of a program whose output has ended. Raises KilledFromOutside if it was, for want of memory."""
+    status = process.wait()
+    if status == -signal.SIGKILL:
+        raise KilledFromOutside
+    return status
 
 
 def read_sound(
@@ -351,7 +364,7 @@ def ffmpeg_sound(
     with piped(sound_command(path, facts, rate, channels, zero_s)) as process:
         while data := process.stdout.read(SOUND_BLOCK * 2 * channels):
             yield np.frombuffer(data[:len(data) // (2 * channels) * (2 * channels)], "<i2").reshape(-1, channels)
-        status = process.wait()
+        status = check_alive(process)
         if status < 0:
             raise VideoError("decoder_crashed", f"ffmpeg died of signal {-status}")
 
