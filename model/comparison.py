@@ -99,9 +99,11 @@ def compare(results: Sequence[TestPredictions], common: bool = False) -> Compari
     first = results[0]
     for other in results[1:]:
         if (first.seen, first.unseen) != (other.seen, other.unseen):
+            differ = sorted({*first.seen, *first.unseen} ^ {*other.seen, *other.unseen})
+            which = f"only one of them has {', '.join(map(repr, differ[:3]))}" if differ else "other ones are unseen"
             raise PipelineError(
-                f"{other.name}: found other seen or unseen test classes than in {first.name}, expected the same split; "
-                "results of different splits can't be compared"
+                f"{other.name}: found other test classes than in {first.name} ({which}), expected the same: splits "
+                "differ, or one of them had no video of a class; such results can't be compared"
             )
         if other.video_list != first.video_list and not common:
             raise PipelineError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,7 @@ def notes(results: Sequence[Result], groups: Sequence[Group]) -> list[str]:
         facts, where = result.attributes["benchmark"], feature_title(result)
         if result.coverage() < 100:
             found.append(f"{where}: features of {result.coverage():.1f} % of the split's videos; see failures.")
+        found.append(f"{where}: {leakage(result.attributes.get('split', {}).get('leakage'))}")
         if facts.get("classes_without_videos"):
             found.append(f"{where}: no video of these classes has features, they are not used: "
                          f"{', '.join(facts['classes_without_videos'])}.")
@@ -60,6 +61,18 @@ def notes(results: Sequence[Result], groups: Sequence[Group]) -> list[str]:
     if empty:
         found.append(f"No test video, left out of the means: {', '.join(empty)}.")
     return found
+
+
+def leakage(shared: Mapping[str, Sequence[int]] | None) -> str:
+    """-> what the split's own count says: subset -> [videos with a sibling in the training data, videos]."""
+    if shared is None:
+        return "which videos are of one recording is not known, and so not whether training has seen their siblings."
+    counts = ", ".join(f"{SUBSET_TITLES[name]} {count} of {videos}" for name, (count, videos) in shared.items())
+    optimistic = any(count for count, _ in shared.values())
+    return (
+        f"videos of the split with a clip of the same recording in their training data: {counts}"
+        f"{'; scores on them are optimistic' if optimistic else ''}."
+    )
 
 
 def feature_title(result: Result) -> str:

@@ -203,6 +203,13 @@ def test_the_page_says_why_published_values_are_missing(tmp_path):
     )
 
 
+def test_the_leakage_of_the_split_is_told():
+    shared = {"val_seen": [353, 353], "val_unseen": [0, 1467], "test_seen": [555, 555], "test_unseen": [0, 1267]}
+    assert report_page.leakage(shared).endswith("ts(S) 555 of 555, ts(U) 0 of 1267; scores on them are optimistic.")
+    assert report_page.leakage({"test_seen": [0, 9]}).endswith("training data: ts(S) 0 of 9.")
+    assert "is not known" in report_page.leakage(None)
+
+
 def test_a_published_value_is_inside_where_our_interval_holds_it(tmp_path, monkeypatch):
     entries = made.entries(tmp_path, dataset="ucf", protocol="reference", **COMPARABLE)
     mean = results.grouped([results.read(entry) for entry in entries], 0, 0)[0].mean("HM")
