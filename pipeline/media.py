@@ -203,7 +203,8 @@ def read_facts(container: InputContainer, path: Path, max_pixels: int) -> MediaF
                          f"{path}: no video stream")
     if not container.streams.audio:
         raise VideoError("no_audio", f"{path}: no audio stream")
-    video, audio = moving[0], container.streams.audio[0]
+    # A cover may not be marked as one, and Matroska counts no frames: what can't be a still picture comes first.
+    video, audio = min(moving, key=could_be_still), container.streams.audio[0]
     for stream in (video, audio):
         if codec_tag(stream) in ENCRYPTED_TAGS:
             raise VideoError("encrypted", f"{path}: stream {stream.index} is encrypted ({codec_tag(stream)})")
@@ -243,8 +244,12 @@ def is_still(stream: Any) -> bool:
     """-> whether a video stream is a cover picture, marked as one or not."""
     if stream.disposition & Disposition.attached_pic:
         return True
+    return could_be_still(stream) and stream.frames == 1
+
+
+def could_be_still(stream: Any) -> bool:
     context = getattr(stream, "codec_context", None)
-    return context is not None and context.name in STILL_CODECS and stream.frames == 1
+    return context is not None and context.name in STILL_CODECS
 
 
 def is_encrypted(container: InputContainer) -> bool:

@@ -95,6 +95,14 @@ def test_streams_that_are_missing(tmp_path, videos):
     assert reason_of(tmp_path / "cover.mp4") == "no_video"
 
 
+@pytest.mark.parametrize("name", ["cover.mkv", "cover.mp4"])
+def test_a_cover_that_is_not_marked_as_one_is_passed_over(tmp_path, videos, name):
+    run_ffmpeg(["-f", "lavfi", "-i", "color=red:s=64x64:d=0.04", "-i", videos / "a.mp4", "-map", "0:v", "-map", "1",
+                "-c", "copy", "-c:v:0", "mjpeg", tmp_path / name])
+    facts = probe(tmp_path / name)
+    assert (facts.video_codec, facts.width, facts.video_stream) == ("h264", 160, 1)
+
+
 def test_encrypted(tmp_path, videos):
     run_ffmpeg(["-i", videos / "a.mp4", "-c", "copy", "-encryption_scheme", "cenc-aes-ctr",
                 "-encryption_key", "76a6c65c5ea762046bd749a2e632ccbb",
