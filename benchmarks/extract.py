@@ -1,11 +1,13 @@
-"""What extraction costs: ``python benchmarks/extract.py [--seconds 10] [--videos 1] [--device auto] [--threads 1]``.
+"""What extraction costs: ``python benchmarks/extract.py [--seconds 10] [--videos 3] [--device auto] [--threads 1]``.
 
 Makes videos (640x360, 25 pictures a second, stereo), and for each feature set measures decoding alone, each network
 alone on inputs that are ready, and the whole stage: decoding, then reading, copying, preprocessing, computing and
-writing. Loading the weights (generated ones) happens once per shard of 2,500 seconds and is shown apart. FLOP are
-counted by torch; the device's peak is its best matrix product in the same arithmetic. Times on a GPU are wall times;
-on a CPU they are core seconds, of child processes too, so that other work on the machine does not count. The last line
-is JSON, also appended to ``--json FILE``.
+writing. Weights (generated ones) are loaded once, apart; the stage does it once per shard of 2,500 seconds.
+
+On a CPU times are core seconds, of child processes too, so that other work on the machine does not count. On a GPU they
+are wall times: ``--processes`` decode shard k + 1 while shard k of ``--shards`` is extracted, as tasks do beside each
+other, and the stage can be no faster than the slower of the two. FLOP are counted by torch; the device's peak is its
+best matrix product in the same arithmetic. The last line is JSON, also appended to ``--json FILE``.
 """
 
 from __future__ import annotations
@@ -13,15 +15,18 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import multiprocessing
 import platform
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -67,22 +72,20 @@ def timed(device: torch.device, work: Callable[[], Result]) -> tuple[float, Resu
 def matrix_peak(device: torch.device, settings: ExtractionSettings) -> float:
     """-> FLOP a second of the best of a few matrix products, in the arithmetic of this precision."""
     size = 8192 if device.type == "cuda" else 1536
-    half = settings.precision == "fast" and device.type == "cuda"
-    a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if half else torch.float32)
+    kind = torch.bfloat16 if settings.precision == "fast" else torch.float32
+    a = torch.randn(size, size, device=device, dtype=kind)
     with base.arithmetic(device, settings):
         torch.mm(a, a)
         best = min(timed(device, lambda: torch.mm(a, a))[0] for _ in range(4))
     return 2 * size**3 / best
 
 
-def measure_network(name: str, shard: Path, device: torch.device, settings: ExtractionSettings) -> dict[str, Any]:
-    """-> clips, seconds of the network alone over the shard's clips, GFLOP per clip, seconds to load."""
+def measure_network(
+    name: str, extractor: base.Extractor, shard: Path, device: torch.device, settings: ExtractionSettings
+) -> dict[str, Any]:
+    """-> clips, seconds of the network alone over the shard's clips, GFLOP per clip."""
     line = registry.entry(name)
-    load_s, extractor = timed(device, lambda: base.build(name, Store(WEIGHTS), PUBLISHED, DATASET))
-    extractor = base.place(extractor, device, settings)
     network_s, size = 0.0, settings.batch_clips(line.modality, device.type)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
     with h5.read(shard, schemas.DECODED) as file, base.arithmetic(device, settings):
         column = base.CLIPS[line.modality]
         count = file.length(column)
@@ -93,59 +96,87 @@ def measure_network(name: str, shard: Path, device: torch.device, settings: Extr
             network_s += seconds if start >= 0 else 0.0
         with FlopCounterMode(display=False) as counter:
             extractor.network(x[:1])
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-    gflop = counter.get_total_flops() / 1e9
-    return {"clips": count, "network_s": network_s, "gflop_per_clip": gflop, "load_s": load_s, "device_bytes": peak}
+    return {"clips": count, "network_s": network_s, "gflop_per_clip": counter.get_total_flops() / 1e9}
 
 
-def measure(feature_set: str, videos: list[Path], folder: Path, device: torch.device, settings: ExtractionSettings):
-    """-> figures of one feature set."""
-    plans = registry.plans(feature_set, PUBLISHED, DATASET)
-    acquired, shard = make_acquired(folder / f"{feature_set}-acquired.h5", videos), folder / f"{feature_set}-shard.h5"
-    output = h5.Output(shard, schemas.DECODED)
-    decode_s, _ = timed(device, lambda: decoding.decode_shard(
-        acquired, 0, (plans["video"], plans["audio"]), decoding.DecodingSettings(), PUBLISHED, output
-    ))
-    networks = {
-        name: measure_network(name, shard, device, settings)
-        for name in registry.feature_set_named(feature_set).extractors.values()
-    }
-    # The same function that the stage calls, with the time that it spends on making networks taken apart.
-    loading: list[float] = []
+def decode(acquired: Path, shard: int, feature_set: str, processes: int, target: Path) -> Path:
+    """Decode one shard; -> ``target``."""
+    plans, settings = registry.plans(feature_set, PUBLISHED, DATASET), decoding.DecodingSettings(processes=processes)
+    output = h5.Output(target, schemas.DECODED)
+    decoding.decode_shard(acquired, shard, (plans["video"], plans["audio"]), settings, PUBLISHED, output)
+    return target
+
+
+def decode_ahead(
+    acquired: Path, shards: int, feature_set: str, processes: int, folder: Path, clocked: list[float]
+) -> Iterator[Path]:
+    """Yield shard by shard, decoded in a process of its own meanwhile; ``clocked`` gets the wall time of the start."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(decode, acquired, 0, feature_set, processes, folder / "warm.h5").result()
+        clocked.append(time.perf_counter())
+        made = [
+            pool.submit(decode, acquired, k, feature_set, processes, folder / f"ahead-{k}.h5") for k in range(shards)
+        ]
+        for future in made:
+            yield future.result()
+
+
+def measure(
+    feature_set: str, videos: list[Path], shards: int, processes: int, folder: Path, device: torch.device,
+    settings: ExtractionSettings,
+) -> dict[str, Any]:
+    """-> figures of one feature set, over all shards, each of which holds all videos."""
+    columns = {"shard": np.repeat(np.arange(shards), len(videos)), "shard_content": [""] * shards}
+    acquired = make_acquired(folder / "acquired.h5", videos * shards, **columns)
+    start = clock(device)
+    shard = [decode(acquired, k, feature_set, processes, folder / f"{k}.h5") for k in range(shards)][0]
+    decode_s = clock(device) - start
+
+    def extract(decoded: Path) -> None:
+        output = h5.Output(decoded.with_suffix(".features.h5"), schemas.CLIP_FEATURES)
+        base.extract(decoded, feature_set, WEIGHTS, settings, PUBLISHED, DATASET, output)
+
     make = base.build
-
-    def timed_build(*arguments: Any) -> base.Extractor:
-        seconds, extractor = timed(device, lambda: make(*arguments))
-        loading.append(seconds)
-        return extractor
-
-    base.build = timed_build  # type: ignore[assignment]
+    names = registry.feature_set_named(feature_set).extractors.values()
+    load_s, loaded = timed(device, lambda: {
+        name: base.place(make(name, Store(WEIGHTS), PUBLISHED, DATASET), device, settings) for name in names
+    })
+    networks = {name: measure_network(name, loaded[name], shard, device, settings) for name in names}
+    base.build = lambda name, *_: loaded[name]  # type: ignore[assignment]
     try:
-        features = h5.Output(folder / f"{feature_set}-features.h5", schemas.CLIP_FEATURES)
-        extract_s, _ = timed(device, lambda: base.extract(
-            shard, feature_set, WEIGHTS, settings, PUBLISHED, DATASET, features
-        ))
+        if device.type == "cpu":
+            extract_s, _ = timed(device, lambda: extract(shard))
+            whole_s, device_bytes = decode_s + extract_s, 0
+        else:
+            torch.cuda.reset_peak_memory_stats(device)
+            extract_s, _ = timed(device, lambda: extract(shard))
+            clocked: list[float] = []
+            for decoded in decode_ahead(acquired, shards, feature_set, processes, folder, clocked):
+                extract(decoded)
+            whole_s, device_bytes = clock(device) - clocked[0], torch.cuda.max_memory_allocated(device)
     finally:
         base.build = make
-    network_s = sum(each["network_s"] for each in networks.values())
-    whole_s = decode_s + extract_s - sum(loading)
+    network_s = sum(each["network_s"] for each in networks.values()) * shards
+    least_s = max(decode_s, network_s) if device.type == "cuda" else decode_s + network_s
     return {
-        "extractors": networks, "decode_s": decode_s, "extract_s": extract_s - sum(loading), "load_s": sum(loading),
-        "network_s": network_s, "whole_s": whole_s, "network_share": network_s / whole_s,
-        "whole_by_network": whole_s / network_s,
+        "extractors": networks, "decode_s": decode_s, "extract_s": extract_s * shards, "load_s": load_s,
+        "network_s": network_s, "whole_s": whole_s, "whole_by_network": whole_s / network_s,
+        "bound_share": least_s / whole_s, "device_bytes": device_bytes,
     }
 
 
 def show(figures: dict[str, Any]) -> None:
     seconds, peak = figures["video_seconds"], figures["matrix_peak_gflops"]
-    print(f"{figures['device']}, {figures['threads']} threads, {figures['precision']}; {seconds:g} s of video")
+    print(f"{figures['device']}, {figures['threads']} threads, {figures['precision']}; {seconds:g} s of video, "
+          f"{figures['processes']} decoding")
     print(f"matrix peak {peak:.0f} GFLOP/s; peak memory {figures['peak_memory_mb']:.0f} MB")
     for name, each in figures["feature_sets"].items():
         print(
             f"{name}: video seconds per second: decode only {seconds / each['decode_s']:.2f}, "
             f"networks only {seconds / each['network_s']:.2f}, whole stage {seconds / each['whole_s']:.2f}; "
-            f"networks' share {100 * each['network_share']:.1f} %, whole / networks {each['whole_by_network']:.3f}; "
-            f"weights loaded in {each['load_s']:.1f} s"
+            f"whole / networks {each['whole_by_network']:.3f}, {100 * each['bound_share']:.0f} % of what decoding and "
+            f"networks allow; weights loaded in {each['load_s']:.1f} s"
+            + (f", {each['device_bytes'] >> 20} MB on the device" if each["device_bytes"] else "")
         )
         for extractor, facts in each["extractors"].items():
             speed = facts["gflop_per_clip"] * facts["clips"] / facts["network_s"]
@@ -158,7 +189,9 @@ def show(figures: dict[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each video")
-    parser.add_argument("--videos", type=int, default=1)
+    parser.add_argument("--videos", type=int, default=3, help="videos of each shard")
+    parser.add_argument("--shards", type=int, default=4, help="on a GPU; a CPU does one")
+    parser.add_argument("--processes", type=int, default=1, help="that decode, on a GPU; a CPU has one")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="exact")
     parser.add_argument("--threads", type=int, default=1)
@@ -168,11 +201,12 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     settings = ExtractionSettings(device=chosen.device, precision=chosen.precision, threads=chosen.threads)
     device = base.device_of(settings)
     torch.set_num_threads(settings.threads)
+    shards, processes = (chosen.shards, chosen.processes) if device.type == "cuda" else (1, 1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         videos = make_videos(folder, chosen.videos, chosen.seconds)
         sets = {
-            each: measure(each, videos, folder, device, settings)
+            each: measure(each, videos, shards, processes, folder, device, settings)
             for each in chosen.feature_set or registry.FEATURE_SETS
         }
     memory_kb = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -181,7 +215,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         "threads": settings.threads,
         "precision": settings.precision,
         "torch": torch.__version__,
-        "video_seconds": chosen.videos * chosen.seconds,
+        "processes": processes,
+        "video_seconds": shards * chosen.videos * chosen.seconds,
         "matrix_peak_gflops": matrix_peak(device, settings) / 1e9,
         "peak_memory_mb": memory_kb / 1024,
         "feature_sets": sets,
