@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from model import metrics
 from model.metrics import BETAS, Evaluation
-from model.protocol import Benchmark, Scores, evaluation_space, read_benchmark
+from model.protocol import Benchmark, Scores, State, evaluation_space, read_benchmark
 from model.settings import Spec
 from pipeline import h5, schemas
 
@@ -25,8 +26,7 @@ class Result:
 
 
 def evaluate_state(
-    benchmark: Benchmark, spec: Spec, published: frozenset[str], state: dict[str, np.ndarray],
-    calibrations: dict[str, float],
+    benchmark: Benchmark, spec: Spec, published: frozenset[str], state: State, calibrations: dict[str, float],
 ) -> Result:
     """Score the test videos of ``benchmark`` with a trained state. ``calibrations``: beta of each output.
 
@@ -64,7 +64,6 @@ def evaluate(
     ``gflops`` (see model.complexity; None for f-VAEGAN), ``chosen_epoch``. Raises MetricError for an empty class if
     ``spec.strict``, ArtefactError for stages of another training.
     """
-    from model.complexity import forward_gflops
     from model.stages import check_same_training, read_state
 
     benchmark = read_benchmark(benchmark_path, spec.feature_set)
@@ -73,13 +72,45 @@ def evaluate(
         calibrations = file.attributes["calibrations"]
     with h5.read(stage2_path, schemas.STAGE2) as file:
         check_same_training(stage2_path, file.attributes, spec)
-        facts = {name: file.attributes[name] for name in ("chosen_epoch", "parameters")}
-    facts["gflops"] = forward_gflops(
-        spec, published, benchmark.audio.shape[1], benchmark.video.shape[1],
-        len(benchmark.classes("train", "val_unseen")),
-    )
-    result = evaluate_state(benchmark, spec, published, read_state(stage2_path, schemas.STAGE2), calibrations)
-    write_scores(output, benchmark, spec, result, facts)
+        facts = {"chosen_epoch": file.attributes["chosen_epoch"]}
+    score(benchmark, spec, published, read_state(stage2_path, schemas.STAGE2), calibrations, facts, output)
+
+
+def evaluate_checkpoints(
+    benchmark_path: Path, stage1_path: Path, stage2_path: Path, spec: Spec, published: frozenset[str],
+    output: h5.Output,
+) -> None:
+    """The same for two released ``*_score.pt``.
+
+    As in the released evaluation, the calibration is found on the validation videos with the first stage's model.
+    Attributes: those of ``evaluate``, and ``imported_from``. Raises WeightsError for what is no such file or belongs to
+    another method or width, PipelineError for a method without released checkpoints.
+    """
+    from model.checkpoint import import_published, released_model
+    from model.embedding import EmbeddingMethod
+    from model.training import calibrate
+
+    benchmark = read_benchmark(benchmark_path, spec.feature_set)
+    spec = dataclasses.replace(spec, origin="those of a checkpoint, not known")
+    widths = benchmark.audio.shape[1], benchmark.video.shape[1]
+    method = EmbeddingMethod(released_model(spec.method), spec, published)
+    calibrations = calibrate(method, benchmark, import_published(stage1_path, spec, published, *widths)[0])
+    state, epoch = import_published(stage2_path, spec, published, *widths)
+    facts = {"chosen_epoch": epoch, "imported_from": [stage1_path.name, stage2_path.name]}
+    score(benchmark, spec, published, state, calibrations, facts, output)
+
+
+def score(
+    benchmark: Benchmark, spec: Spec, published: frozenset[str], state: State, calibrations: dict[str, float],
+    facts: dict[str, Any], output: h5.Output,
+) -> None:
+    """Score ``state`` on the test videos and write schemas.SCORES, with ``facts`` and the size of the model."""
+    from model.complexity import forward_gflops, parameter_count
+
+    widths = benchmark.audio.shape[1], benchmark.video.shape[1]
+    gflops = forward_gflops(spec, published, *widths, len(benchmark.classes("train", "val_unseen")))
+    result = evaluate_state(benchmark, spec, published, state, calibrations)
+    write_scores(output, benchmark, spec, result, {**facts, "parameters": parameter_count(state), "gflops": gflops})
 
 
 def write_scores(output: h5.Output, benchmark: Benchmark, spec: Spec, result: Result, facts: dict) -> None:

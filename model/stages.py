@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from model.embedding import EmbeddingMethod, EmbeddingModel
 from model.protocol import (
     Benchmark,
     Fit,
-    History,
     Method,
     Stage,
     State,
@@ -34,6 +34,8 @@ from model.settings import Spec
 from pipeline import h5, schemas
 from pipeline.errors import ArtefactError
 from pipeline.results import HISTORY_COLUMNS
+
+logger = logging.getLogger(__name__)
 
 
 def create(spec: Spec, published: frozenset[str]) -> Method:
@@ -61,6 +63,9 @@ def stage_2(
 
 def fit(benchmark: Benchmark, stage: Stage, spec: Spec, published: frozenset[str], checkpoint: Path | None) -> Fit:
     """Train one stage with generators seeded here: the global one for weights and dropout, one for the batches."""
+    if spec.origin.startswith("published for"):
+        where = f"{spec.method} on {spec.dataset} with {spec.feature_set}"
+        logger.warning("%s: there are no published hyper-parameters; these are those %s", where, spec.origin)
     torch.manual_seed(spec.seed)
     return create(spec, published).fit(benchmark, stage, torch.Generator().manual_seed(spec.seed + 1), checkpoint)
 
@@ -102,29 +107,6 @@ def check_same_training(path: Path, attributes: dict[str, Any], spec: Spec) -> N
             f"{path}: found method {found[0]} with seed {found[1]}, expected {spec.method} with seed {spec.seed}; "
             "give the stages of one training"
         )
-
-
-def import_stages(
-    benchmark_path: Path, stage1_checkpoint: Path, stage2_checkpoint: Path, spec: Spec, published: frozenset[str],
-    stage1_output: h5.Output, stage2_output: h5.Output,
-) -> None:
-    """Write schemas.STAGE1 and STAGE2 of two released ``*_score.pt``, with an empty history.
-
-    As in the released evaluation, the calibration is found on the validation videos with the first stage's checkpoint.
-    """
-    from model.checkpoint import import_published, released_model
-    from model.training import calibrate
-
-    benchmark = read_benchmark(benchmark_path, spec.feature_set)
-    widths = benchmark.audio.shape[1], benchmark.video.shape[1]
-    state, epoch = import_published(stage1_checkpoint, spec, published, *widths)
-    found = calibrate(EmbeddingMethod(released_model(spec.method), spec, published), benchmark, state)
-    facts = {"chosen_epoch": epoch, "calibrations": found, "calibration": next(iter(found.values())),
-             "imported_from": Path(stage1_checkpoint).name}
-    write_fit(stage1_output, Fit(state, History(terms=("loss",)), epoch, found), spec, facts)
-    state, epoch = import_published(stage2_checkpoint, spec, published, *widths)
-    write_fit(stage2_output, Fit(state, History(terms=("loss",)), epoch), spec,
-              {"chosen_epoch": epoch, "epochs": epoch + 1, "imported_from": Path(stage2_checkpoint).name})
 
 
 def forget(checkpoint: Path | None) -> None:

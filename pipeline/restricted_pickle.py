@@ -54,7 +54,7 @@ class Rebuilt(np.ndarray):
             fits = type(content) is bytes and len(content) == count * dtype.itemsize
         if not fits:
             raise pickle.UnpicklingError(f"an array whose content does not fill its shape {shape} of {dtype}")
-        super().__setstate__((1, shape, dtype, bool(fortran), content))  # type: ignore[misc]
+        super().__setstate__((1, shape, dtype, bool(fortran), content))  # type: ignore[misc, arg-type]
 
 
 def dtype_of(kind: Any) -> np.dtype:

@@ -4,6 +4,7 @@ import sys
 
 from tasks import config, console
 from tasks.acquire import AcquireVideos, BuildManifest
+from tasks.checkpoints import EvaluateCheckpoint, ExportCheckpoint
 from tasks.curate import AuditSplit, BuildBenchmark, CurateSplit, EmbedLabels, ExportFeatures, ImportFeatures
 from tasks.features import DecodeVideos, ExtractFeatures, FetchWeights, PoolFeatures
 from tasks.results import Report, RunBenchmark
@@ -23,6 +24,8 @@ __all__ = [
     "DecodeVideos",
     "EmbedLabels",
     "Evaluate",
+    "EvaluateCheckpoint",
+    "ExportCheckpoint",
     "ExportFeatures",
     "ExtractFeatures",
     "FetchWeights",

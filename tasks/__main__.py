@@ -6,7 +6,7 @@
     remove  STAGE [--below] ...  delete the artefacts of a stage (and all that is made from them), after asking
     orphans [--delete]           artefacts that no present setting makes, those of luigi.cfg and of this command
     run     TASK ...             run, with any number of machines at it; exits 0 once the work is done, whoever did it
-    compare FILE FILE ...        scores of results, wherever they were made; --common: on the test videos they share
+    compare FILE ...             scores of results, wherever they were made; --common: on the test videos they share
 
 TASK is a task with its parameters as on luigi's command line; default RunBenchmark with those of luigi.cfg.
 --yes deletes without asking.
@@ -107,9 +107,9 @@ def done(task: ArtefactTask) -> int:
 
 
 def compare(paths: list[Path], common: bool) -> int:
-    """Print the scores of results side by side. Raises SettingsError for fewer than two."""
-    if len(paths) < 2:
-        raise SettingsError(f"compare: found {len(paths)} files, expected two or more scores artefacts of Evaluate")
+    """Print the scores of results side by side. Raises SettingsError for none."""
+    if not paths:
+        raise SettingsError("compare: found no file, expected one or more scores artefacts of Evaluate")
     for line in comparison.lines(comparison.compare([comparison.read_predictions(path) for path in paths], common)):
         print(line)
     return 0

@@ -123,12 +123,14 @@ def test_a_released_pair_of_checkpoints_evaluates_as_our_stages_do(tmp_path):
         with h5.read(tmp_path / f"{number}.h5", schema) as file:
             chosen = file.attributes["chosen_epoch"]
         export_published(tmp_path / f"{number}.pt", spec, stages.read_state(tmp_path / f"{number}.h5", schema), chosen)
-    stages.import_stages(given, tmp_path / "1.pt", tmp_path / "2.pt", spec, ALL,
-                         h5.Output(tmp_path / "i1.h5", schemas.STAGE1), h5.Output(tmp_path / "i2.h5", schemas.STAGE2))
-    for prefix in ("", "i"):
-        evaluation.evaluate(given, tmp_path / f"{prefix}1.h5", tmp_path / f"{prefix}2.h5", spec, ALL,
-                            h5.Output(tmp_path / f"{prefix}s.h5", schemas.SCORES))
-    assert h5.facts(tmp_path / "s.h5")["content_sha256"] == h5.facts(tmp_path / "is.h5")["content_sha256"]
+    found = []
+    for evaluate, suffix in ((evaluation.evaluate, "h5"), (evaluation.evaluate_checkpoints, "pt")):
+        output = h5.Output(tmp_path / f"scores_{suffix}.h5", schemas.SCORES)
+        evaluate(given, tmp_path / f"1.{suffix}", tmp_path / f"2.{suffix}", spec, ALL, output)
+        found.append(h5.facts(output.path))
+    for name in ("content_sha256", "parameters", "gflops", "chosen_epoch"):
+        assert found[0][name] == found[1][name]
+    assert found[1]["imported_from"] == ["1.pt", "2.pt"]
 
 
 def test_ablations_of_avca_name_what_is_left():
