@@ -35,8 +35,9 @@ class Video:
 
 @dataclass(frozen=True)
 class Source:
-    """A file that a dataset is published as. ``sha256`` and ``bytes`` are empty and 0 where the publisher gives none.
+    """A file that a dataset is published as. ``sha256`` is empty where the publisher gives none.
 
+    ``bytes``: about how many, for estimates; 0: not known.
     ``kind``: ``archive`` (holds videos), ``annotations``, or ``page`` (for people).
     """
 
