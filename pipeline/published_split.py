@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import published_files
+from pipeline import decision_tables, published_files
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.schemas import SUBSETS
 from pipeline.tables import read_table
@@ -131,10 +131,7 @@ def read_split_table(path: Path, dataset: str, pretraining: Collection[str]) -> 
 
 
 def _known_from_youtube8m(dataset: str) -> frozenset[str]:
-    path = published_files.TABLE.parent / f"{dataset}_overlap.csv"
-    if not path.is_file():
-        return frozenset()
-    rows = read_table(path, ("class_name", "pretraining", "overlap"))
+    rows = decision_tables.of_project((), dataset).values()
     return frozenset(
-        row["class_name"].casefold() for row in rows if row["pretraining"] == "youtube8m" and row["overlap"] == "yes"
+        row.class_name.casefold() for row in rows if (row.pretraining, row.overlap) == ("youtube8m", "yes")
     )
