@@ -22,7 +22,7 @@ import numpy as np
 from extractors import base, registry
 from extractors.settings import ExtractionSettings, WeightsSettings
 from pipeline import decoding, h5, media, pooling, schemas
-from pipeline.deviations import DEVIATIONS
+from pipeline.deviations import DEVIATIONS, relevant
 
 # Rows that need something the demo has not: several clips or recordings a source, other methods, a published order.
 ELSEWHERE = {"split_groups", "edit_lists", "selavi_short"}
@@ -96,12 +96,16 @@ def of_real_videos(names: list[str], folder: Path, seconds: float) -> None:
         acquired_of(paths, seconds, h5.Output(Path(scratch) / "acquired.h5", schemas.ACQUIRED))
         plain = {name: features_of(Path(scratch), name, "ucf", frozenset()) for name in registry.FEATURE_SETS}
         for name in names:
-            row = DEVIATIONS[name]
-            for feature_set in plain if not row.subject else [row.subject] if row.subject in plain else []:
-                if row.stage in ("decode", "extract"):
-                    after = features_of(Path(scratch), feature_set, "ucf", frozenset({name}))
-                    shares = [f"{100 * moved(a, b):.1f} %" for a, b in zip(plain[feature_set], after, strict=True)]
-                    print(f"| `{name}` | {feature_set} | {shares[0]} | {shares[1]} |", flush=True)
+            for feature_set in concerned(name) if DEVIATIONS[name].stage in ("decode", "extract") else ():
+                after = features_of(Path(scratch), feature_set, "ucf", frozenset({name}))
+                shares = [f"{100 * moved(a, b):.1f} %" for a, b in zip(plain[feature_set], after, strict=True)]
+                print(f"| `{name}` | {feature_set} | {shares[0]} | {shares[1]} |", flush=True)
+
+
+def concerned(name: str) -> list[str]:
+    """-> the feature sets that a row can change."""
+    stage = [DEVIATIONS[name].stage]
+    return [each for each in registry.FEATURE_SETS if name in relevant(stage, registry.subjects(each))]
 
 
 def main() -> None:
@@ -125,7 +129,7 @@ def of_demo(names: list[str], root: Path, seeds: str) -> None:
     base: dict[tuple[str, str], dict[str, float]] = {}
     for name in names:
         row = DEVIATIONS[name]
-        sets = [row.subject] if row.subject in ("selavi", "c3d_vggish") else ["selavi", "c3d_vggish"]
+        sets = concerned(name)
         method = METHOD.get(name, "avca")
         for feature_set in sets if row.stage in ("decode", "extract") else sets[:1]:
             key = (feature_set, method)
