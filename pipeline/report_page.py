@@ -67,7 +67,8 @@ def leakage(shared: Mapping[str, Sequence[int]] | None) -> str:
     """-> what the split's own count says: subset -> [videos with a sibling in the training data, videos]."""
     if shared is None:
         return "which videos are of one recording is not known, and so not whether training has seen their siblings."
-    counts = ", ".join(f"{SUBSET_TITLES[name]} {count} of {videos}" for name, (count, videos) in shared.items())
+    parts = {title: shared[name] for name, title in SUBSET_TITLES.items() if name in shared}
+    counts = ", ".join(f"{title} {count} of {videos}" for title, (count, videos) in parts.items())
     optimistic = any(count for count, _ in shared.values())
     return (
         f"videos of the split with a clip of the same recording in their training data: {counts}"
