@@ -73,6 +73,15 @@ def device_of(settings: ExtractionSettings) -> torch.device:
     return device
 
 
+def check_precision(device: torch.device, settings: ExtractionSettings) -> None:
+    """Raise SettingsError for a GPU that has no arithmetic for ``fast``: those before Ampere only imitate bfloat16."""
+    if settings.precision == "fast" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        raise SettingsError(
+            f"[extraction] precision: found fast, but {torch.cuda.get_device_name(device)} does not compute in "
+            "bfloat16; expected exact"
+        )
+
+
 @contextlib.contextmanager
 def arithmetic(device: torch.device, settings: ExtractionSettings) -> Iterator[None]:
     """Fixed threads, and on a GPU float32 as asked: exact without TF32, fast with it. Restores what was set before."""
@@ -244,6 +253,7 @@ def extract(
     """
     store = Store(weights.resolved(dataset))
     device = device_of(settings)
+    check_precision(device, settings)
     names = registry.feature_set_named(feature_set).extractors
     plans = registry.plans(feature_set, published, dataset)
     with h5.read(decoded, schemas.DECODED) as shard, output.create() as file, arithmetic(device, settings):

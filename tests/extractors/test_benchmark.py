@@ -14,8 +14,9 @@ def test_every_figure_is_there(monkeypatch, tmp_path, capsys):
         line = replace(registry.EXTRACTORS[name], width=2, target=f"tests.extractors.plain:{kind}")
         monkeypatch.setitem(registry.EXTRACTORS, name, line)
     monkeypatch.setattr(extract, "matrix_peak", lambda *_: 1e9)
-    asked = "--seconds 1.2 --videos 1 --device cpu --feature-set c3d_vggish --json".split()
-    figures = extract.main([*asked, str(tmp_path / "figures.json")])
+    asked = {"seconds": "1.2", "videos": "1", "device": "cpu", "feature-set": "c3d_vggish",
+             "json": str(tmp_path / "figures.json")}
+    figures = extract.main([f"--{name}={value}" for name, value in asked.items()])
     assert json.loads((tmp_path / "figures.json").read_text()) == json.loads(json.dumps(figures))
     made = figures["feature_sets"]["c3d_vggish"]
     assert figures["video_seconds"] == 1.2

@@ -20,8 +20,8 @@ SETTINGS = ExtractionSettings(device="cpu")
 FAST = ExtractionSettings(device="cpu", precision="fast")
 CPU = torch.device("cpu")
 TOLERANCE = 1e-5
-# The networks compute in bfloat16, which keeps 8 bits.
-FAST_TOLERANCE = 5e-2
+# The networks compute in bfloat16, which keeps 8 bits: 1 % was seen.
+FAST_TOLERANCE = 2e-2
 
 
 @pytest.fixture(scope="module", params=list(registry.EXTRACTORS))

@@ -12,6 +12,7 @@ import torch
 from extractors import base, registry
 from extractors.settings import ExtractionSettings, WeightsSettings
 from extractors.weights import Store
+from pipeline.errors import SettingsError
 from tests.extractors.conftest import clips_of
 from tests.extractors.test_conformance import FAST_TOLERANCE
 
@@ -47,6 +48,16 @@ def test_precision_belongs_to_the_digest_and_the_device_does_not():
     settings = ExtractionSettings()
     assert settings.content() != replace(settings, precision="fast").content()
     assert settings.content() == replace(settings, device="cuda:1", prefetch_batches=5).content()
+
+
+def test_a_gpu_without_bfloat16(monkeypatch):
+    fast, device = ExtractionSettings(precision="fast"), torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Old")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    with pytest.raises(SettingsError, match=r"\[extraction\] precision: found fast, but Old does not .* expected exact"):
+        base.check_precision(device, fast)
+    base.check_precision(device, replace(fast, precision="exact"))
+    base.check_precision(torch.device("cpu"), fast)
 
 
 @pytest.fixture
