@@ -54,7 +54,7 @@ def test_a_gpu_without_bfloat16(monkeypatch):
     fast, device = ExtractionSettings(precision="fast"), torch.device("cuda", 0)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Old")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
-    with pytest.raises(SettingsError, match=r"\[extraction\] precision: found fast, but Old does not .* expected exact"):
+    with pytest.raises(SettingsError, match=r"\[extraction\] precision: found fast, but Old does not .* exact"):
         base.check_precision(device, fast)
     base.check_precision(device, replace(fast, precision="exact"))
     base.check_precision(torch.device("cpu"), fast)
