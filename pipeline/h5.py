@@ -351,13 +351,22 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 def _facts(file: h5py.File, path: Path) -> dict[str, Any]:
     try:
-        stored = dict(file.attrs.items())
+        stored = dict(_attributes(file))
         checksum = stored.pop(CHECKSUM, None)
         if checksum != facts_checksum(stored):
             raise DamagedArtefact(path, "the checksum of its attributes does not fit")
         return {key: json.loads(value) for key, value in stored.items()}
     except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
         raise DamagedArtefact(path, f"attributes: {error}") from error
+
+
+def _attributes(file: h5py.File) -> Iterator[tuple[str, str]]:
+    """-> (name, value) of the root's attributes, as strings, in half the time that ``file.attrs`` takes."""
+    for index in range(h5py.h5a.get_num_attrs(file.id)):
+        attribute = h5py.h5a.open(file.id, index=index)
+        value = np.empty((), dtype=attribute.dtype)
+        attribute.read(value)
+        yield attribute.name.decode(), value[()].decode()
 
 
 def facts_checksum(stored: Mapping[str, str]) -> str:

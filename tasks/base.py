@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 import luigi
+from luigi.cmdline_parser import CmdlineParser
+from luigi.configuration import get_config
 
 from pipeline import provenance
 from pipeline.datasets import dataset_named
@@ -38,6 +40,7 @@ FAILED = "failed"  # how the last part of the log of a task begins that did not 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 _digests: dict[tuple, str] = {}
+_values: dict[tuple, list[tuple[str, Any]]] = {}
 
 
 class UsageError(SystemExit):
@@ -56,6 +59,7 @@ def one_line_errors() -> Iterator[None]:
 def forget() -> None:
     """Drop all that is remembered about settings and tasks; tests call it when they change the configuration."""
     _digests.clear()
+    _values.clear()
     config.forget()
     luigi.Task.clear_instance_cache()
 
@@ -125,7 +129,15 @@ class ArtefactTask(luigi.Task):
 
     @classmethod
     def get_param_values(cls, params, args, kwargs):
-        values = dict(super().get_param_values(params, args, kwargs))
+        """Values for the same words under the same configuration are made once, too."""
+        request = (cls, CmdlineParser.get_instance(), id(get_config()), tuple(args), tuple(kwargs.items()))
+        if request not in _values:
+            _values[request] = cls.make_param_values(params, super().get_param_values(params, args, kwargs))
+        return _values[request]
+
+    @classmethod
+    def make_param_values(cls, params, given):
+        values = dict(given)
         with one_line_errors():
             config.check()
             cls.normalise(values)
@@ -160,8 +172,10 @@ class ArtefactTask(luigi.Task):
     # Files.
 
     def path(self) -> Path:
-        root = Path(config.settings("paths").root)
-        return root / self.folder / self.dataset / f"{self.name()}-{self.digest[:8]}.h5"
+        if "_path" not in self.__dict__:
+            root = Path(config.settings("paths").root)
+            self._path = root / self.folder / self.dataset / f"{self.name()}-{self.digest[:8]}.h5"
+        return self._path
 
     def output(self) -> HDF5Target:
         return HDF5Target(self.path())
