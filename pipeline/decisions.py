@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +118,7 @@ def fetched_list(name: str, cache: Path, must: bool, undecided: int) -> dict[str
     if must:
         raise PipelineError(text)
     if undecided and name != ANY:
-        warnings.warn(text, stacklevel=2)
+        logging.getLogger(__name__).warning(text)
     return {}
 
 

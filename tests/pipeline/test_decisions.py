@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,6 @@ from pipeline.split_settings import SplitSettings
 from tests.pipeline.artefacts import write_manifest, write_word2vec
 
 S1, BOTH = ("sports1m",), ("sports1m", "youtube8m")
-pytestmark = pytest.mark.filterwarnings("ignore:CurateSplit. found no list of the labels of youtube8m")
 HEADER = "class_name,pretraining,overlap,label,decided_by\n"
 
 
@@ -117,12 +117,13 @@ def test_classes_are_compared_by_their_aliases(tmp_path, lists):
     assert split_of(tmp_path, SplitSettings(lists=lists[:1]), aliases=str(tmp_path / "aliases.csv"))["painting"][0]
 
 
-def test_what_nobody_has_looked_at_is_neither_yes_nor_no(tmp_path, lists, offline):
+def test_what_nobody_has_looked_at_is_neither_yes_nor_no(tmp_path, lists, offline, caplog):
     assert split_of(tmp_path, SplitSettings(overlap="off"))["archery"][1].overlap == ""
-    with pytest.warns(UserWarning, match=r"no list of the labels of sports1m .*lists = sports1m=FILE, or"):
-        assert split_of(tmp_path, SplitSettings())["archery"][1].overlap == ""
-    with pytest.warns(UserWarning, match="no list of the labels of youtube8m .none is given.*which of 6 classes"):
-        found = split_of(tmp_path, SplitSettings(lists=lists[:1]), BOTH)
+    assert split_of(tmp_path, SplitSettings())["archery"][1].overlap == ""
+    found = split_of(tmp_path, SplitSettings(lists=lists[:1]), BOTH)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert re.search(r"no list of the labels of sports1m .*lists = sports1m=FILE, or \[split\] overlap = off", first)
+    assert "no list of the labels of youtube8m (none is given), expected one to see which of 6 classes" in second
     assert found["archery"][1].overlap == "yes"
     facts = h5.facts(tmp_path / "split.h5")["overlap"]
     assert facts == {"compared": {"sports1m": 3}, "no_list": ["youtube8m"]}
