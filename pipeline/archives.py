@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import zipfile
 from collections.abc import Collection
 from pathlib import Path
 
+from pipeline.decode_pool import die_with_parent
 from pipeline.errors import PipelineError
 from pipeline.h5 import partial_path, sync
 from pipeline.local_files import file_sha256
@@ -21,13 +23,16 @@ from pipeline.scratch import scratch_beside
 
 BLOCK_BYTES = 1 << 20
 TRIES = 5
+# No fault of the archive.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def unpack(archive: Path, folder: Path, stems: Collection[str]) -> set[str]:
     """Take the videos with these names (without suffix) out of ``archive`` into ``folder``; -> all names it holds.
 
     A file that is already there is left alone; one that appears is whole. Formats: zip, tar, rar (by bsdtar).
-    Raises PipelineError for a missing, damaged or unknown archive and where bsdtar is not installed.
+    Raises PipelineError for a missing, damaged or unknown archive and where bsdtar is not installed, OSError for a
+    full disk.
     """
     if not archive.is_file():
         raise PipelineError(f"{archive}: no such archive; check [acquire] archives")
@@ -40,6 +45,8 @@ def unpack(archive: Path, folder: Path, stems: Collection[str]) -> set[str]:
         if is_rar(archive):
             return _unpack_rar(archive, folder, stems)
     except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as error:
+        if getattr(error, "errno", None) in FULL:
+            raise
         raise PipelineError(f"{archive}: {error}; expected a whole archive: delete it and fetch it again") from error
     raise PipelineError(f"{archive}: found neither a zip, a tar nor a rar file; check [acquire] archives")
 
@@ -113,8 +120,12 @@ def _unpack_rar(archive: Path, folder: Path, stems: Collection[str]) -> set[str]
     program, names = bsdtar(), set()
     with scratch_beside(folder / archive.name) as scratch:
         command = [program, "-x", "--no-same-owner", "-C", str(scratch), "-f", str(archive.absolute())]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                              preexec_fn=die_with_parent)
         if done.returncode:
+            full = next((number for number in FULL if os.strerror(number) in done.stderr), None)
+            if full:
+                raise OSError(full, os.strerror(full), str(folder))
             raise OSError(f"bsdtar: {' '.join(done.stderr.split())[-300:]}")
         for path in sorted(scratch.rglob("*")):
             target = _wanted(path.name, folder, stems)
@@ -153,6 +164,8 @@ def download(url: str, path: Path, sha256: str = "", timeout_s: float = 60.0) ->
             if error.code < 500 and error.code != 429:
                 break
         except (urllib.error.URLError, OSError) as error:
+            if error.errno in FULL:
+                raise
             problem = error
     raise PipelineError(
         f"{url}: {problem}; expected the archive: run again to go on where it stopped, or fetch it by other means and "

@@ -405,6 +405,9 @@ def test_a_rar_archive_leaves_nothing_of_an_unpacking_that_was_killed(tmp_path, 
         write(tmp_path / "out" / f".UCF101.rar.{host}.{number}.clipsxyz" / "half", b"")
     assert archives.unpack(archive, tmp_path / "out", {"a"}) == {"a"}
     assert os.listdir(tmp_path / "out") == ["a.avi"]
+    program.write_text("#!/bin/sh\necho x.avi: No space left on device >&2\nexit 1\n")
+    with pytest.raises(OSError, match=r"\[Errno 28\] No space left on device: .*out"):
+        archives.unpack(archive, tmp_path / "out", {"b"})
 
 
 def rar(members: dict[str, bytes]) -> bytes:
