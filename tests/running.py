@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import random
@@ -40,6 +41,7 @@ class Run:
             "paths": {"root": self.root},
             "labels": {"path": folder / "words.bin"},
             "weights": {"source": "generated"},
+            "split": {"overlap": "off"},  # it would fetch a list of labels
             "training": {"epochs": 2, "batches_per_epoch": 5},
             "report": {"bootstrap_samples": 20},
         }
@@ -52,7 +54,8 @@ class Run:
             lines = "".join(f"{key} = {value}\n" for key, value in values.items())
             header = f"[{name}]\n"
             shipped = shipped.replace(header, header + lines) if header in shipped else f"{shipped}\n{header}{lines}"
-        path.write_text(shipped)
+        if not path.is_file() or path.read_text() != shipped:  # another run may be reading it
+            path.write_text(shipped)
         return path
 
     def words(self, task="RunBenchmark", *words: str) -> list[str]:
@@ -74,11 +77,11 @@ class Run:
         return subprocess.run([sys.executable, *arguments], env=self.environment(), cwd=self.folder,
                               capture_output=True, text=True, timeout=900, check=False)
 
-    def start(self, *command: str) -> subprocess.Popen:
-        """Start a command in a process group of its own."""
-        with open(self.folder / f"{self.root.name}.out", "a") as out:
-            return subprocess.Popen(command, env=self.environment(), cwd=self.folder, stdout=out, stderr=out,
-                                    start_new_session=True)
+    def start(self, *command: str, name: str = "", cwd: Path | None = None, **more: str) -> subprocess.Popen:
+        """Start a command in a process group of its own; ``more``: environment; what it says goes to NAME.out."""
+        with open(self.folder / f"{name or self.root.name}.out", "a") as out:
+            return subprocess.Popen(command, env={**self.environment(), **more}, cwd=cwd or self.folder, stdout=out,
+                                    stderr=out, start_new_session=True)
 
     def contents(self) -> dict[str, str]:
         """-> artefact -> content id."""
@@ -91,7 +94,6 @@ class Run:
 
     def artefacts(self) -> list[Path]:
         return [path for path in self.root.glob("*/*/*.h5") if not path.name.startswith(".")]
-
 
 
 def report_of(result: subprocess.CompletedProcess) -> Path:
@@ -109,20 +111,36 @@ def scores(result: subprocess.CompletedProcess) -> list[dict[str, str]]:
 
 def started(result: subprocess.CompletedProcess) -> list[str]:
     """-> families of the tasks that ran, in order."""
-    return [line.split()[2] for line in result.stderr.splitlines() if " start " in line[8:16]]
+    return [words[0] for words in told(result.stderr, "start")]
 
 
-def kill(process: subprocess.Popen, rng: random.Random, child_first: bool) -> None:
-    """Kill a run without warning: a worker process first, if asked for, then all of its group."""
-    children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-    if child_first and children:
-        os.kill(rng.choice(children), signal.SIGKILL)
+def told(text: str, event: str) -> list[list[str]]:
+    """-> [family, dataset, name, ...] of each task that a run says it did ``start`` or has ``done``, in order."""
+    return [line.split()[2:] for line in text.splitlines() if f" {event} " in line[8:16]]
+
+
+def descendants(pid: int) -> list[int]:
+    """-> processes below this one, whatever their depth."""
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+    return [each for child in children for each in (child, *descendants(child))]
+
+
+def kill(process: subprocess.Popen, rng: random.Random, first: str = "group") -> None:
+    """Kill a run without warning: the whole ``group``, or first the ``main`` process or ``any`` below it."""
+    below = descendants(process.pid)
+    if first == "main" or (first == "any" and below):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid if first == "main" else rng.choice(below), signal.SIGKILL)
         time.sleep(rng.uniform(0, 1))
-    os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def disturb(run: Run, kills: int, rng: random.Random, longest_s: float = 12.0) -> int:
+def disturb(run: Run, kills: int, rng: random.Random, longest_s: float = 10.0) -> int:
     """Start the run again and again, each time killed at a random moment; -> how often there was something to kill.
 
     Asserts that every artefact that lies there after a kill is whole, and that no finished work is done again.
@@ -134,7 +152,7 @@ def disturb(run: Run, kills: int, rng: random.Random, longest_s: float = 12.0) -
         try:
             process.wait(timeout=rng.uniform(2, longest_s))
         except subprocess.TimeoutExpired:
-            kill(process, rng, child_first=number % 2 == 1)
+            kill(process, rng, ("group", "any", "main")[number % 3])
             hit += 1
         found = run.inodes()
         assert {name: found[name] for name in kept} == kept, "finished work was done again"

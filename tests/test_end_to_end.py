@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
-import re
 import shutil
 import time
 
 import pytest
 
 from pipeline import h5
-from tests.running import CLASSES, WORDS, Run, disturb, make_folder, report_of, scores, started
+from tests.running import CLASSES, WORDS, Run, disturb, report_of, scores, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("run")]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Run:
-    """An undisturbed run over good videos and a few bad ones."""
-    folder = tmp_path_factory.mktemp("end_to_end")
-    videos = make_folder(folder)
-    good = videos / CLASSES[0]
-    (good / "empty.mp4").write_bytes(b"")
-    (good / "page.mp4").write_text("<!DOCTYPE html><html><body>Video unavailable</body></html>")
-    whole = (good / "000.mp4").read_bytes()
-    (good / "cut.mp4").write_bytes(whole[: len(whole) // 3])
-    run = Run(folder)
-    result = run.luigi()
-    assert result.returncode == 0, result.stderr[-5000:]
-    run.result = result
-    return run
 
 
 def test_it_ends_with_the_report(finished):
@@ -43,10 +26,10 @@ def test_it_ends_with_the_report(finished):
 
 
 def test_bad_videos_are_counted_with_their_reasons(finished):
-    text = (report_of(finished.result) / "failures.csv").read_text()
-    for name, reason in (("empty", "empty"), ("page", "not_media")):
-        assert f"{name}" in text and reason in text, text
-    assert "cut" in text
+    rows = list(csv.reader((report_of(finished.result) / "failures.csv").open()))
+    for name, reason in (("empty", "empty"), ("page", "not_media"), ("cut", "truncated")):
+        (row,) = [row for row in rows if any(f"/{name}" in cell for cell in row)]
+        assert reason in row, rows
 
 
 def test_decoded_shards_are_gone(finished):
@@ -84,32 +67,23 @@ def test_a_deleted_shard_brings_its_decoded_shard_back(finished):
 
 def test_one_setting_reruns_what_depends_on_it(finished):
     before = finished.contents()
-    finished.settings["split"] = {"seed": 5}
+    finished.settings["split"]["seed"] = 5
     try:
         result = finished.luigi()
     finally:
-        del finished.settings["split"]
+        del finished.settings["split"]["seed"]
     assert result.returncode == 0, result.stderr
     assert started(result) == ["CurateSplit", "BuildBenchmark", "TrainStage1", "TrainStage2", "Evaluate", "Report"]
     after = finished.contents()
     assert {name: after[name] for name in before} == before, "the old results stay"
 
 
-def test_one_worker_gives_the_same_to_the_bit(finished):
-    other = Run(finished.folder, "one_worker")
-    other.workers = 1
-    result = other.luigi()
-    assert result.returncode == 0, result.stderr[-3000:]
-    contents = other.contents()
-    assert contents == {name: content for name, content in finished.contents().items() if name in contents}
-    assert scores(result) == scores(finished.result)
-
-
 def test_an_added_video_redoes_one_shard(finished):
     folder = finished.folder
     extra = folder / "videos" / CLASSES[1] / "099.mp4"
     shutil.copy(folder / "videos" / CLASSES[1] / "000.mp4", extra)
-    other = Run(folder, "one_worker")
+    other = Run(folder, "added")
+    shutil.copytree(finished.root, other.root)
     try:
         result = other.luigi()
         assert result.returncode == 0, result.stderr[-3000:]
@@ -135,20 +109,10 @@ def test_killed_at_random_moments_it_ends_the_same(finished):
     assert scores(result) == scores(finished.result)
 
 
-@pytest.mark.parametrize("words, message", [
-    (("--dataset", "demmo"), "dataset 'demmo' is unknown.*did you mean 'demo'"),
-    (("--methods", "avac"), "method 'avac' is unknown; did you mean 'avca'"),
-    (("--feature-set", "selavy"), "feature set 'selavy' is unknown; did you mean 'selavi'"),
-    (("--protocol", "reference"), "found protocol 'reference', expected corrected"),
-    (("--seeds", "one"), "seeds: found 'one', expected whole numbers"),
-    (("--videos", "/nowhere"), "/nowhere: no such folder"),
-    (("--extraction-threads", "0"), r"\[extraction\] threads: found 0, expected 1 or more"),
-])
-def test_wrong_requests_are_one_clear_line(finished, words, message):
-    result = finished.python(*finished.command("RunBenchmark", *WORDS, *words)[1:])
+def test_a_wrong_request_is_one_clear_line(finished):
+    result = finished.python(*finished.command("RunBenchmark", *WORDS, "--methods", "avac")[1:])
     assert result.returncode != 0
-    assert re.search(message, result.stderr), result.stderr
-    assert "Traceback" not in result.stderr
+    assert result.stderr.strip() == "error: method 'avac' is unknown; did you mean 'avca'?"
 
 
 def test_a_class_with_too_few_videos_is_one_clear_line(finished, tmp_path):

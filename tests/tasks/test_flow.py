@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from luigi.cmdline_parser import CmdlineParser
 
 from pipeline import schemas
 from pipeline.datasets import folder
@@ -161,3 +162,17 @@ def test_a_flipped_byte_in_what_shards_are_named_by_makes_the_snapshot_anew(conf
     assert task.output().exists()
     assert ExtractFeatures(dataset="demo", shard=3).input_ids()["acquired"] == ""
     assert not task.output().exists()
+
+
+@pytest.mark.parametrize("words, message", [
+    (("--dataset", "demmo"), "dataset 'demmo' is unknown.*did you mean 'demo'"),
+    (("--methods", "avac"), "method 'avac' is unknown; did you mean 'avca'"),
+    (("--feature-set", "selavy"), "feature set 'selavy' is unknown; did you mean 'selavi'"),
+    (("--dataset", "demo", "--protocol", "reference"), "found protocol 'reference', expected corrected"),
+    (("--seeds", "one"), "seeds: found 'one', expected whole numbers"),
+    (("--dataset", "folder", "--videos", "/nowhere"), "/nowhere: no such folder"),
+    (("--extraction-threads", "0"), r"\[extraction\] threads: found 0, expected 1 or more"),
+])
+def test_wrong_requests_are_one_clear_line(words, message):
+    with CmdlineParser.global_instance(["RunBenchmark", *words]) as parser, pytest.raises(UsageError, match=message):
+        parser.get_task_obj()
