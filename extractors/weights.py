@@ -67,6 +67,17 @@ def identity(slot: Slot, settings: WeightsSettings) -> str:
     return f"{file.name}:{file.sha256}" if file.sha256 else file.name
 
 
+def to_fetch(feature_set: str, settings: WeightsSettings, published: frozenset[str], dataset: str) -> int:
+    """-> bytes of the files that extraction needs and that are not here, as far as their sizes are known."""
+    settings = settings.resolved(dataset)
+    if settings.source == "generated":
+        return 0
+    files = {chosen_file(slot, settings) for slot in registry.slots(feature_set, published)}
+    missing = [file for file in files if isinstance(file, WeightFile)
+               and not (Path(settings.folder) / file.file_name).is_file()]
+    return sum(file.bytes for file in missing)
+
+
 def check(feature_set: str, settings: WeightsSettings, published: frozenset[str], dataset: str) -> dict[str, Any]:
     """Load everything that extraction will load, so that a wrong weight file is known before hours of decoding.
 

@@ -27,7 +27,7 @@ from luigi.retcodes import retcode
 import tasks
 from model import comparison
 from pipeline.errors import PipelineError, SettingsError
-from tasks import operate
+from tasks import explain, operate, removal
 from tasks.base import ArtefactTask
 
 # command -> its own options
@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "status": (), "plan": (), "why": (), "remove": ("below", "yes"), "orphans": ("delete", "yes"), "run": (),
     "compare": ("common",),
 }
+LINES = {"status": operate.status, "plan": operate.plan, "why": explain.why}
 POLL_S = 5.0
 IDLE_S = 60.0  # a worker without work goes after this long, and comes back to ask for everything anew
 FAILED = 2  # rounds with a failure and without any progress after which a run gives up
@@ -57,7 +58,7 @@ def show(paths: list[Path]) -> None:
     """List files and their sizes."""
     total = 0
     for path in paths:
-        total += (count := operate.total_bytes(path))
+        total += (count := removal.total_bytes(path))
         print(f"{operate.size(count):>10}  {path}")
     print(f"{len(paths)} files, {operate.size(total)}" if paths else "nothing to delete")
 
@@ -134,14 +135,16 @@ def main(words: list[str]) -> int:
     with CmdlineParser.global_instance(["--module", "tasks", *requested(rest)]) as parser:
         task = parser.get_task_obj()
         if command in ("status", "plan", "why"):
-            for line in getattr(operate, command)(task):
+            for line in LINES[command](task):
                 print(line)
             return 0
         removing = command == "remove"
-        paths = operate.to_remove(task, stage, chosen.below) if removing else operate.orphans()
+        paths = removal.to_remove(task, stage, chosen.below) if removing else removal.orphans()
         show(paths)
+        for path in [] if removing else removal.strangers():
+            print(f"left alone, as nothing in it says which task made it: {path}")
         if paths and (removing or chosen.delete) and confirmed(chosen.yes):
-            operate.delete(paths)
+            removal.delete(paths)
             print("deleted")
         return 0
 

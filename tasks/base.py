@@ -201,7 +201,11 @@ class ArtefactTask(luigi.Task):
 
     def made_from_these(self, facts: dict[str, Any]) -> bool:
         """-> whether an artefact with these facts is this task's, made from what its inputs are now."""
-        return facts["digest"] == self.digest and facts["inputs"] == self.input_ids()
+        return facts["digest"] == self.digest and facts["inputs"] == self.input_ids() and not self.lacking(facts)
+
+    def lacking(self, facts: dict[str, Any]) -> str:
+        """-> what an artefact with these facts, although of this task, is not enough for; empty for nothing."""
+        return ""
 
     def input_ids(self) -> dict[str, str]:
         """-> content ids of the inputs, by name; they exist."""

@@ -1,15 +1,9 @@
-"""Seeing and changing the state of a run: status, plan, why, remove, orphans. Nothing here builds anything."""
+"""Seeing the state of a run: status, plan and the summary at its end. Nothing here builds anything."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import glob
-import os
-import re
-import shutil
-import socket
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,24 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from luigi.configuration import get_config
-from luigi.parameter import ParameterException
-from luigi.task_register import Register, TaskClassException
+from luigi.task_register import Register
 
+from extractors import weights
 from pipeline import acquire, h5
-from pipeline.errors import ArtefactError, PipelineError, SettingsError
+from pipeline.errors import ArtefactError
 from pipeline.progress import duration
 from tasks import config
 from tasks.acquire import AcquireVideos
-from tasks.base import FAILED, NO_LOCKS, ArtefactTask, UsageError, lock_path
-from tasks.features import DecodeVideos, ExtractFeatures
+from tasks.base import FAILED, NO_LOCKS, ArtefactTask, lock_path
+from tasks.features import FetchWeights
 from tasks.results import RunBenchmark
 
 STATES = ("done", "to do", "running", "failed")
-# How the parts of a task's identity are called.
-NAMES = {"task_parameters": "parameter", "settings": "setting", "input_digests": "digest of input"}
-# A host that is not this one may still be writing; a day without a byte says that it is not.
-ABANDONED_S = 86400.0
-
 
 def graph(root: ArtefactTask) -> list[ArtefactTask]:
     """-> every task that ``root`` needs and itself, each once, inputs before what needs them."""
@@ -121,10 +110,14 @@ def groups(root: ArtefactTask) -> list[Group]:
     for task in graph(root):
         if isinstance(task, RunBenchmark):
             continue
-        parts = [type(task).__name__, getattr(task, "feature_set", ""), getattr(task, "method", "")]
-        label = " ".join(part for part in parts if part)
+        label = kind_of(type(task).__name__, task.param_kwargs)
         found.setdefault(label, Group(label)).add(task, state(task, memo))
     return list(found.values())
+
+
+def kind_of(family: str, parameters: dict[str, Any]) -> str:
+    """-> 'TrainStage1 selavi avca': tasks of one dataset and one kind take about the same time."""
+    return " ".join(filter(None, (family, parameters.get("feature_set", ""), parameters.get("method", ""))))
 
 
 def size(count: float) -> str:
@@ -186,25 +179,32 @@ def time_left(kinds: list[Group]) -> str:
 
 
 def plan(root: ArtefactTask) -> Iterator[str]:
-    """-> lines: what a run would do and store, estimated from artefacts of the same kind, whatever their settings."""
-    experience = history()
-    total = 0.0
+    """-> lines: what a run would do and store, estimated from artefacts of the same dataset and kind."""
+    experience = history(root.dataset)
+    total, unknown = 0.0, 0
     for kind in groups(root):
         count = len(kind.tasks) - kind.states["done"]
         if not count:
             continue
-        family = kind.label.split()[0]
-        estimate = "no estimate: none was made here before"
-        if family in experience:
-            seconds, stored = experience[family]
+        estimate = f"no estimate: none was made here for {root.dataset}"
+        if kind.label in experience:
+            seconds, stored = experience[kind.label]
             total += count * seconds
             estimate = f"about {duration(count * seconds)} of one worker, {size(count * stored)}"
+        else:
+            unknown += 1
         yield f"{kind.label}: {count} of {len(kind.tasks)}; {estimate}{to_fetch(kind.tasks[0])}"
-    yield f"in all about {duration(total)} of one worker" if total else "nothing to estimate, or nothing to do"
+    if not total:
+        yield "nothing to estimate, or nothing to do"
+    else:
+        yield f"in all about {duration(total)} of one worker" + (f", and {unknown} kinds not known" if unknown else "")
 
 
 def to_fetch(task: ArtefactTask) -> str:
-    """-> how much acquisition would fetch, as the end of a line; empty for other tasks and for nothing."""
+    """-> how much acquisition or the weights would fetch, as the end of a line; empty for nothing."""
+    if isinstance(task, FetchWeights):
+        count = weights.to_fetch(task.feature_set, config.settings("weights"), task.published, task.dataset)
+        return f"; about {size(count)} of weights to fetch" if count else ""
     if not isinstance(task, AcquireVideos):
         return ""
     videos, count = acquire.outstanding(task.dataset, config.settings("acquire"), task.path().parent)
@@ -213,163 +213,37 @@ def to_fetch(task: ArtefactTask) -> str:
     return f"; at most {videos} videos to find or fetch" + (f", about {size(count)}" if count else "")
 
 
-def history() -> dict[str, tuple[float, float]]:
-    """-> task family -> mean seconds and bytes of all its artefacts."""
+def history(dataset: str) -> dict[str, tuple[float, float]]:
+    """-> kind of task -> mean seconds and bytes of its artefacts of this dataset, whatever their settings."""
     seen: dict[str, list[tuple[float, int]]] = {}
     for path in artefacts():
         facts = try_facts(path)
-        if facts:
-            seen.setdefault(facts["task"].split("(")[0], []).append((facts["seconds"], path.stat().st_size))
+        if facts and (parameters := facts["task_parameters"]).get("dataset") == dataset:
+            kind = kind_of(facts["task"].split("(")[0], parameters)
+            seen.setdefault(kind, []).append((facts["seconds"], path.stat().st_size))
     return {
-        family: (sum(s for s, _ in rows) / len(rows), sum(b for _, b in rows) / len(rows))
-        for family, rows in seen.items()
+        kind: (sum(s for s, _ in rows) / len(rows), sum(b for _, b in rows) / len(rows))
+        for kind, rows in seen.items()
     }
 
 
+def folders() -> set[str]:
+    """-> names of the folders under the root that tasks write artefacts to."""
+    kinds = (Register.get_task_cls(name) for name in Register.task_names())
+    return {kind.folder for kind in kinds if issubclass(kind, ArtefactTask) and hasattr(kind, "folder")}
+
+
 def artefacts() -> list[Path]:
-    """-> every artefact under the root, whatever made it."""
+    """-> every file that may be an artefact, in the folders of tasks under the root, whatever made it."""
     root = Path(config.settings("paths").root)
-    return sorted(path for path in root.glob("*/*/*.h5") if not path.name.startswith("."))
+    found = (path for folder in folders() for path in root.glob(f"{folder}/*/*.h5"))
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def try_facts(path: Path) -> dict[str, Any] | None:
+    """-> facts of an artefact that a task made; None for what can't be read and for other people's files."""
     try:
         facts = h5.facts(path)
     except ArtefactError:
         return None
-    return facts if "task" in facts else None
-
-
-def why(root: ArtefactTask) -> Iterator[str]:
-    """-> lines: the settings and inputs that differ from those of the artefact that exists, and where that begins."""
-    task = root.report() if isinstance(root, RunBenchmark) else root
-    memo: dict[str, bool] = {}
-    if task.current(memo):
-        yield f"{task.output()}: complete, it would not run"
-        return
-    yield from explained(task, memo)
-    first: dict[str, list[ArtefactTask]] = {}
-    for each in graph(task):
-        if isinstance(each, DecodeVideos) and not config.settings("decoding").keep:
-            continue  # what is gone can't be compared; what reads it knows its settings
-        if not each.current(memo) and all(above.current(memo) for above in each.inputs().values()):
-            first.setdefault(type(each).__name__, []).append(each)
-    for family, causes in first.items():
-        if task not in causes:
-            yield f"begins at {family}" + (f", {len(causes)} of them; the first:" if len(causes) > 1 else ":")
-            yield from explained(causes[0], memo)
-
-
-def explained(task: ArtefactTask, memo: dict[str, bool]) -> Iterator[str]:
-    """-> lines: what an artefact that is not current was made from, against what it would be made from now."""
-    facts = try_facts(task.path())
-    if facts:
-        stale = [name for name, above in task.inputs().items() if not above.current(memo)]
-        if stale:
-            shown = ", ".join(stale[:5]) + (f" and {len(stale) - 5} more" if len(stale) > 5 else "")
-            yield f"{task.path()}: exists, but its inputs have to run first: {shown}"
-            return
-        yield f"{task.path()}: exists, but is not what would be made now"
-        yield from differences(facts["inputs"], task.input_ids(), "input")
-        return
-    yield f"{task.path()}: {'damaged' if task.path().is_file() else 'does not exist'}"
-    others = sorted(task.path().parent.glob(f"{glob.escape(task.name())}-*.h5"), key=os.path.getmtime, reverse=True)
-    for other in others:
-        found = try_facts(other) if other != task.path() else None
-        if found:
-            yield f"compared with {other}:"
-            for name, now in task.identity().items():
-                yield from differences(found.get(name), now, NAMES[name])
-            return
-
-
-def differences(before: Any, after: Any, what: str) -> Iterator[str]:
-    """-> lines 'setting a.b: found x, now y', field by field."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in sorted({*before, *after}):
-            if before.get(key) != after.get(key):
-                name = f"{what} {key}" if " " not in what or what == "digest of input" else f"{what}.{key}"
-                yield from differences(before.get(key), after.get(key), name)
-    elif before != after:
-        yield f"  {what}: found {before}, now {after}"
-
-
-def files_of(path: Path) -> list[Path]:
-    """-> an artefact and what lies beside it: log, tables, checkpoint, lock, the report's folder."""
-    beside = [*path.parent.glob(f"{glob.escape(path.stem)}.*"), path.with_suffix(""), lock_path(path)]
-    return [entry for entry in sorted(beside) if entry.exists()]
-
-
-def to_remove(root: ArtefactTask, stage: str, below: bool) -> list[Path]:
-    """-> files of the tasks of ``stage`` in the run; with ``below`` also of all that is made from them.
-
-    Raises SettingsError for a stage that the run does not have, PipelineError while one of them is being made.
-    """
-    ordered = [task for task in graph(root) if not isinstance(task, RunBenchmark)]
-    chosen = {task.task_id for task in ordered if type(task).__name__ == stage}
-    if not chosen:
-        names = ", ".join(dict.fromkeys(type(task).__name__ for task in ordered))
-        raise SettingsError(f"remove: found stage {stage!r}, expected one of this run's: {names}")
-    if below:
-        for task in ordered:
-            above = {each.task_id for each in (*task.inputs().values(), *direct(task))}
-            chosen |= {task.task_id} if above & chosen else set()
-    paths = [task.path() for task in ordered if task.task_id in chosen]
-    for path in paths:
-        if locked(path):
-            raise PipelineError(f"{path} is being made at this moment: stop that run first, then remove it")
-    return [entry for path in paths for entry in files_of(path)]
-
-
-def direct(task: ArtefactTask) -> list[ArtefactTask]:
-    """-> what a task reads although it is not among its inputs: the decoded shard, which may be gone by then."""
-    return [task.decoded()] if isinstance(task, ExtractFeatures) else []
-
-
-def orphans() -> list[Path]:
-    """-> files of artefacts that no task makes under the present settings, and remains of dead or damaged writes.
-
-    Artefacts of the user's own folder are left out unless [folder] videos names one: which one is not known.
-    """
-    root = Path(config.settings("paths").root)
-    found = [*root.glob("*/*/*.h5.damaged"), *(path for path in root.glob("*/*/.*") if abandoned(path))]
-    for path in artefacts():
-        facts = try_facts(path)
-        if facts is None:
-            found.append(path)
-        elif facts.get("task_parameters", {}).get("dataset") == "folder" and not config.settings("folder").videos:
-            continue
-        elif made_now(facts) != path:
-            found += files_of(path)
-    return found
-
-
-def made_now(facts: dict[str, Any]) -> Path | None:
-    """-> where the task of an artefact with these facts would put it under the present settings.
-
-    None: nowhere, as one of its names or settings is not known any more.
-    """
-    try:
-        return Register.get_task_cls(facts["task"].split("(")[0])(**facts.get("task_parameters", {})).path()
-    except (UsageError, PipelineError, ParameterException, TaskClassException):
-        return None
-
-
-def abandoned(path: Path) -> bool:
-    """-> whether a hidden file or folder is what a dead process left: of this host, or untouched for a day."""
-    match = re.fullmatch(r"\..*\.h5\.(.+)\.(\d+)\.(partial|clips.*)", path.name)
-    if not match:
-        return False
-    if match[1] == socket.gethostname():
-        return not Path(f"/proc/{match[2]}").exists()
-    return time.time() - path.stat().st_mtime > ABANDONED_S
-
-
-def delete(paths: list[Path]) -> None:
-    for path in paths:
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def total_bytes(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(each.stat().st_size for each in files if each.is_file())
+    return facts if "task" in facts and "task_parameters" in facts else None

@@ -77,9 +77,9 @@ class Report(ResultsTask):
     def page(self) -> Path:
         return self.path().with_suffix("") / "index.html"
 
-    def made_from_these(self, facts: dict[str, Any]) -> bool:
+    def lacking(self, facts: dict[str, Any]) -> str:
         """A report whose page was deleted is made again."""
-        return self.page().is_file() and super().made_from_these(facts)
+        return "" if self.page().is_file() else f"{self.page()} is gone"
 
     def build(self, output: Output) -> None:
         entries = []

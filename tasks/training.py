@@ -105,10 +105,10 @@ class Evaluate(MethodTask):
         trained = self.trained()
         return {"benchmark": self.benchmark(), "stage1": TrainStage1(**trained), "stage2": TrainStage2(**trained)}
 
-    def made_from_these(self, facts: dict[str, Any]) -> bool:
+    def lacking(self, facts: dict[str, Any]) -> str:
         """Scores that leave out a class are not enough under ``strict``: the evaluation has to stop there."""
-        lenient = not config.settings("training").strict or not facts.get("empty_classes")
-        return lenient and super().made_from_these(facts)
+        left_out = facts.get("empty_classes") if config.settings("training").strict else None
+        return f"strict: the scores leave out classes without test videos: {', '.join(left_out)}" if left_out else ""
 
     def build(self, output: Output) -> None:
         from model import evaluation

@@ -13,7 +13,7 @@ from pipeline.datasets import folder
 from pipeline.errors import SettingsError
 from pipeline.h5 import Output
 from pipeline.progress import Progress
-from tasks import acquire, config, operate
+from tasks import acquire, config, explain
 from tasks.acquire import AcquireVideos
 from tasks.base import UsageError
 from tasks.features import DecodeVideos, ExtractFeatures, PoolFeatures
@@ -143,7 +143,7 @@ def test_features_know_the_settings_of_their_decoded_shard(configure):
     """The shard is gone when somebody asks which setting has changed."""
     before = ExtractFeatures(dataset="demo").identity()["settings"]
     configure(decoding={"max_pixels": 1000})
-    lines = operate.differences(before, ExtractFeatures(dataset="demo").identity()["settings"], "setting")
+    lines = explain.differences(before, ExtractFeatures(dataset="demo").identity()["settings"], "setting")
     assert "  setting decoded.decoding.max_pixels: found" in "\n".join(lines)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import socket
 
+import h5py
 import luigi
 import pytest
 
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.h5 import Column, Schema
 from tasks import __main__ as command
-from tasks import base, operate
+from tasks import base, explain, operate, removal
 from tasks.base import ArtefactTask
 
 SCHEMA = Schema("toy", 1, (Column("value", "int64", (), ""),))
@@ -112,32 +113,57 @@ def test_plan_estimates_from_what_was_made_with_other_settings():
 
 
 def test_why_names_the_setting_where_it_begins():
-    assert "complete, it would not run" in told(operate.why(Lake()))
+    assert "complete, it would not run" in told(explain.why(Lake()))
     change(2)
-    text = told(operate.why(Lake()))
+    text = told(explain.why(Lake()))
     assert "digest of input 0: found" in text
     assert "begins at Spring:" in text and "  setting spring.depth: found 1, now 2" in text
+
+
+def test_estimates_are_of_the_same_dataset():
+    assert "Stream: 3 of 3; no estimate: none was made here for ucf" in told(operate.plan(Lake(dataset="ucf")))
+
+
+def test_why_names_a_new_schema(monkeypatch):
+    monkeypatch.setattr(Spring, "schema", Schema("toy", 2, SCHEMA.columns))
+    base.forget()
+    assert "  schema: found toy version 1, now toy version 2" in told(explain.why(Spring()))
+
+
+def test_why_names_what_an_artefact_lacks_and_compares_no_others(monkeypatch):
+    monkeypatch.setattr(Spring, "lacking", lambda self, facts: "its page is gone")
+    assert "is not what would be made now\n  its page is gone" in told(explain.why(Spring()))
+    other = Spring().path().with_name("spring-imported-01234567.h5")
+    other.touch()
+    assert not explain.of_other_settings(other, Spring())
+    assert explain.of_other_settings(other.with_name("spring-01234567.h5"), Spring())
+
+
+def test_why_says_what_an_input_from_outside_is():
+    (line,) = explain.differences({"here": "ab"}, {"here": "cd"}, "input")
+    assert line == "  input here (files in [acquire] folders, archives and the store; failed videos to try again): " \
+                   "found ab, now cd"
 
 
 def test_why_names_the_input_that_changed():
     Spring().path().unlink()
     change(1)
-    text = told(operate.why(Lake()))
+    text = told(explain.why(Lake()))
     assert "exists, but its inputs have to run first: 0, 1, 2" in text
     assert "begins at Spring:" in text and "does not exist" in text
     Spring().run()
     path = Stream(shard=1).path()
     path.write_bytes(path.read_bytes()[:300])
-    assert f"{path}: damaged" in told(operate.why(Stream(shard=1)))
+    assert f"{path}: damaged" in told(explain.why(Stream(shard=1)))
 
 
 def test_remove_takes_a_stage_or_all_below_it():
-    assert names(operate.to_remove(Lake(), "Stream", below=False)) == names(Stream(shard=k).path() for k in range(3))
-    below = operate.to_remove(Lake(), "Stream", below=True)
+    assert names(removal.to_remove(Lake(), "Stream", below=False)) == names(Stream(shard=k).path() for k in range(3))
+    below = removal.to_remove(Lake(), "Stream", below=True)
     assert Lake().path() in below and Lake().path().with_suffix(".log") in below and Spring().path() not in below
     with pytest.raises(SettingsError, match="remove: found stage 'River', expected one of this run's: Spring, Stream"):
-        operate.to_remove(Lake(), "River", below=False)
-    operate.delete(below)
+        removal.to_remove(Lake(), "River", below=False)
+    removal.delete(below)
     assert not Lake().complete() and Spring().complete()
 
 
@@ -148,24 +174,27 @@ def test_remove_takes_what_lies_beside_and_nothing_of_others():
     for suffix in (".checkpoint", ".missing.csv"):
         path.with_suffix(suffix).touch()
     path.with_name(f"{path.stem}x.csv").touch()
-    found = {entry.name.removeprefix(path.stem) for entry in operate.to_remove(Lake(), "Lake", below=False)}
+    found = {entry.name.removeprefix(path.stem) for entry in removal.to_remove(Lake(), "Lake", below=False)}
     assert found == {".h5", ".log", ".checkpoint", ".missing.csv", "", f".{path.name}.lock"}
 
 
 def test_what_is_being_made_is_not_removed():
     with base.lock(Lake().path()), pytest.raises(PipelineError, match="is being made at this moment: stop that run"):
-        operate.to_remove(Lake(), "Lake", below=False)
+        removal.to_remove(Lake(), "Lake", below=False)
 
 
 def test_orphans_are_what_no_setting_makes():
-    assert operate.orphans() == []
+    assert removal.orphans() == []
     old = [task.path() for task in operate.graph(Lake())]
     change(2)
-    assert names(operate.orphans()) == names(old)
+    assert names(removal.orphans()) == names(old)
     change(1)
     damaged = Lake().path()
     damaged.write_bytes(b"no artefact")
-    assert operate.orphans() == [damaged]
+    stranger = damaged.with_name("mine.h5")
+    with h5py.File(stranger, "w") as file:
+        file["mine"] = 1
+    assert removal.orphans() == [] and removal.strangers() == [damaged, stranger]
 
 
 def test_artefacts_of_a_folder_that_is_not_named_are_nobodys_orphans(configure, tmp_path):
@@ -173,19 +202,33 @@ def test_artefacts_of_a_folder_that_is_not_named_are_nobodys_orphans(configure, 
     Spring(dataset="folder").run()
     theirs = Spring(dataset="folder").path()
     change(2)
-    assert theirs in operate.orphans() and len(names(operate.orphans())) == 6
+    assert theirs in removal.orphans() and len(names(removal.orphans())) == 6
     configure(folder={"videos": ""})
-    assert theirs not in operate.orphans() and len(names(operate.orphans())) == 5
+    assert theirs not in removal.orphans() and len(names(removal.orphans())) == 5
 
 
 def test_remains_of_the_dead_are_orphans_and_work_of_the_living_is_not():
     folder, host = Lake().path().parent, socket.gethostname()
     living = [f".a.h5.{host}.{os.getpid()}.partial", ".a.h5.elsewhere.12.partial"]
-    dead = [f".a.h5.{host}.4194399.partial", f".a.h5.{host}.4194399.clips0", ".b.h5.elsewhere.12.partial"]
+    dead = [f".a.h5.{host}.4194399.partial", f".a.h5.{host}.4194399.clips0", f".a.checkpoint.{host}.4194399.partial",
+            ".b.h5.elsewhere.12.partial"]
     for name in (*living, *dead):
         (folder / name).touch()
     os.utime(folder / dead[-1], (0, 0))
-    assert sorted(path.name for path in operate.orphans()) == sorted(dead)
+    assert sorted(path.name for path in removal.orphans()) == sorted(dead)
+
+
+def test_checkpoints_of_nothing_to_come_are_orphans():
+    """Of a training that is done, or that no present setting asks for; not of one that goes on."""
+    done = Spring().path().with_suffix(".checkpoint")
+    unknown = done.with_name("spring-01234567.checkpoint")
+    for path in (done, unknown):
+        path.touch()
+    assert removal.orphans() == [done]
+    Spring().path().unlink()
+    assert removal.orphans() == []
+    change(2)
+    assert done in removal.orphans() and unknown not in removal.orphans()
 
 
 @pytest.mark.parametrize("words, expected", [
@@ -207,7 +250,7 @@ def test_unknown_words_are_one_line():
 
 def test_deleting_is_listed_and_asked_for(monkeypatch, capsys):
     change(2)
-    old = operate.orphans()
+    old = removal.orphans()
     assert command.main(["orphans", "--yes"]) == 0
     assert str(old[0]) in capsys.readouterr().out and old[0].exists()
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
