@@ -162,12 +162,13 @@ def overlap_findings(inputs: Inputs) -> Iterator[Finding]:
     usable = set(inputs.class_names[inputs.roles != "unused"].tolist())
     open_rows = [row for row in inputs.decisions if not row.overlap and row.class_name in usable]
     for name, count in Counter(row.pretraining for row in open_rows).items():
-        what = "pre-training" if name == ANY else name
-        yield Finding(
-            "overlap", f"classes not looked at for {what}", f"{count} of {len(usable)}", "0",
-            f"name a list of its labels, [split] lists = {what}=FILE, or decide, [split] decisions" if name != ANY
-            else "no pre-training set is named for these features",
-        )  # fmt: skip
+        remark = f"name a list of its labels, [split] lists = {name}=FILE, or decide, [split] decisions"
+        if inputs.facts["kind"] != "curated":
+            remark = "nothing is published about them"
+        elif name == ANY:
+            remark = "no pre-training set is named for these features"
+        item = f"classes not looked at for {'pre-training' if name == ANY else name}"
+        yield Finding("overlap", item, f"{count} of {len(usable)}", "", remark)
     for who, count in sorted(Counter(row.decided_by for row in inputs.decisions if row.overlap).items()):
         yield Finding("overlap", f"decided by {who}", str(count))
     both = [row for row in inputs.decisions if row.overlap and row.rule and not row.decided_by.startswith("rule:")]

@@ -47,6 +47,7 @@ def test_only_rows_that_matter_to_an_artefact_are_relevant():
 def test_a_feature_set_of_ones_own_follows_what_its_parts_do(monkeypatch):
     monkeypatch.setitem(registry.FEATURE_SETS, "c3d_selavi", registry.FeatureSet("c3d", "selavi_audio"))
     everything = relevant(["decode", "extract"])
+    assert registry.pretraining("c3d_selavi") == ("sports1m",)
     left_out = {"vggish_windows", "vggish_codes"}
     assert relevant(["decode", "extract"], registry.subjects("c3d_selavi")) == everything - left_out
     assert relevant(["decode", "extract"], registry.subjects("c3d_vggish")) == everything - {
