@@ -203,8 +203,8 @@ def plan(root: ArtefactTask) -> Iterator[str]:
 def to_fetch(task: ArtefactTask) -> str:
     """-> how much acquisition or the weights would fetch, as the end of a line; empty for nothing."""
     if isinstance(task, FetchWeights):
-        count = weights.to_fetch(task.feature_set, config.settings("weights"), task.published, task.dataset)
-        return f"; about {size(count)} of weights to fetch" if count else ""
+        missing = weights.to_fetch(task.feature_set, config.settings("weights"), task.published, task.dataset)
+        return f"; about {size(missing)} of weights to fetch" if missing else ""
     if not isinstance(task, AcquireVideos):
         return ""
     videos, count = acquire.outstanding(task.dataset, config.settings("acquire"), task.path().parent)
