@@ -16,6 +16,7 @@ from benchmarks.golden_steps import grouped, least_margin
 from benchmarks.parity_group import Group
 from model import metrics
 from model.avca import AVCA, LETTER
+from model.baselines.apn import APN
 from model.baselines.cjme import CJME
 from model.batches import Batch
 from model.embedding import EmbeddingModel
@@ -162,6 +163,8 @@ def evaluation(
         audio, video, text = (torch.from_numpy(data[key]) for key in ("test_audio", "test_video", "class_text"))
         embedded, classes = model.embed(audio, video), model.embed_classes(text)
         distances = model.distances(embedded, classes)
+        if isinstance(model, APN):
+            embedded = {f"pre_attri_{name}": value for name, value in model.project(audio, video).items()}
     for output, place in OUTPUTS.items():
         if output in distances:
             accuracies(recipe, distances[output].numpy(), data, f"{prefix}/{place}", out)
@@ -178,10 +181,10 @@ def evaluation(
 def named_embeddings(model: EmbeddingModel, embedded: dict[str, Tensor], classes: Tensor) -> dict[str, Tensor]:
     if isinstance(model, AVCA):
         return {**embedded, "theta_w": classes}
+    if isinstance(model, APN):
+        return embedded
     if "projection" in embedded:
         return {"projected": embedded["projection"]}
-    if "final" in embedded:
-        return {f"pre_attri_{name}": value for name, value in embedded.items()}
     found = {"a": embedded["audio"], "v": embedded["video"], "t": classes}
     return found | ({"attention": embedded["attention"][:, None]} if "attention" in embedded else {})
 

@@ -6,27 +6,20 @@ only itself; the first predicts, by L2 distance.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.baselines.bilinear import joined
+from model.baselines.bilinear import ToClassVectors, joined
 from model.batches import Batch
-from model.embedding import EmbeddingModel, Sizes
+from model.embedding import Sizes
 from model.losses import squared_error
 from model.settings import EMBEDDING_SIZE, Spec
 
 INITIAL_LARGEST = 2e-4
 
 
-class APN(EmbeddingModel):
-    outputs: ClassVar[tuple[str, ...]] = ("projection",)
-    calibration_branches: ClassVar[tuple[str, ...]] = ("projection",) * 3
-    negatives: ClassVar[bool] = False
-
+class APN(ToClassVectors):
     def __init__(self, sizes: Sizes, spec: Spec, published: frozenset[str]):
         super().__init__()
         self.normalise = spec.normalise_inputs
@@ -56,16 +49,7 @@ class APN(EmbeddingModel):
         return scores.softmax(dim=1) if self.softmax_first else scores
 
     def embed(self, audio: Tensor, video: Tensor) -> dict[str, Tensor]:
-        return self.project(audio, video)
-
-    def embed_classes(self, vectors: Tensor) -> Tensor:
-        return vectors
-
-    def distances(self, embedded: dict[str, Tensor], classes: Tensor) -> dict[str, Tensor]:
-        return {"projection": torch.cdist(embedded["final"], classes)}
-
-    def embedding(self, embedded: dict[str, Tensor], classes: Tensor) -> tuple[Tensor, Tensor]:
-        return embedded["final"], classes
+        return {"projection": self.final(joined(audio, video, self.normalise))}
 
     @classmethod
     def published_keys(cls) -> dict[str, str]:

@@ -20,12 +20,25 @@ from model.settings import EMBEDDING_SIZE, Spec
 MARGIN = 0.1
 
 
-class Bilinear(EmbeddingModel):
-    """Subclasses weigh the hinges."""
+class ToClassVectors(EmbeddingModel):
+    """What embeds videos among the class vectors as they are; a batch has no negatives. Subclasses ``embed``."""
 
     outputs: ClassVar[tuple[str, ...]] = ("projection",)
     calibration_branches: ClassVar[tuple[str, ...]] = ("projection",) * 3
     negatives: ClassVar[bool] = False
+
+    def embed_classes(self, vectors: Tensor) -> Tensor:
+        return vectors
+
+    def distances(self, embedded: dict[str, Tensor], classes: Tensor) -> dict[str, Tensor]:
+        return {"projection": torch.cdist(embedded["projection"], classes)}
+
+    def embedding(self, embedded: dict[str, Tensor], classes: Tensor) -> tuple[Tensor, Tensor]:
+        return embedded["projection"], classes
+
+
+class Bilinear(ToClassVectors):
+    """Subclasses weigh the hinges."""
 
     def __init__(self, sizes: Sizes, spec: Spec, published: frozenset[str]):
         super().__init__()
@@ -52,15 +65,6 @@ class Bilinear(EmbeddingModel):
 
     def embed(self, audio: Tensor, video: Tensor) -> dict[str, Tensor]:
         return {"projection": self.project(audio, video)}
-
-    def embed_classes(self, vectors: Tensor) -> Tensor:
-        return vectors
-
-    def distances(self, embedded: dict[str, Tensor], classes: Tensor) -> dict[str, Tensor]:
-        return {"projection": torch.cdist(embedded["projection"], classes)}
-
-    def embedding(self, embedded: dict[str, Tensor], classes: Tensor) -> tuple[Tensor, Tensor]:
-        return embedded["projection"], classes
 
     @classmethod
     def published_keys(cls) -> dict[str, str]:
