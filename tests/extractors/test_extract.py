@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from extractors import base, registry
+from extractors import base, feeding, registry
 from extractors.settings import ExtractionSettings, WeightsSettings
 from pipeline import h5, schemas
 from pipeline.errors import ArtefactError, PipelineError, SettingsError
@@ -142,7 +142,7 @@ class Counting:
 
 def test_batches_are_read_ahead_by_a_bounded_number():
     read = Counting()
-    stream = base.batches(read, 1000, 10, torch.device("cpu"), ahead=2)
+    stream = feeding.batches(read, 1000, 10, torch.device("cpu"), ahead=2)
     next(stream)
     time.sleep(0.3)
     # One handed out, two waiting, one in the thread's hands.
@@ -152,13 +152,13 @@ def test_batches_are_read_ahead_by_a_bounded_number():
 
 
 def test_batches_have_fixed_composition():
-    got = [clips.tolist() for clips, _, _ in base.batches(Counting(), 5, 2, torch.device("cpu"), ahead=1)]
+    got = [clips.tolist() for clips, _, _ in feeding.batches(Counting(), 5, 2, torch.device("cpu"), ahead=1)]
     assert got == [[0, 1], [2, 3], [4]]
 
 
 def test_an_error_of_the_reading_thread_arrives():
     with pytest.raises(OSError, match="the disk is gone"):
-        list(base.batches(Counting(fail_at=2), 100, 10, torch.device("cpu"), ahead=2))
+        list(feeding.batches(Counting(fail_at=2), 100, 10, torch.device("cpu"), ahead=2))
 
 
 @pytest.mark.parametrize(

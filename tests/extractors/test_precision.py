@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from extractors import base, registry
+from extractors import base, feeding, registry
 from extractors.settings import ExtractionSettings, WeightsSettings
 from extractors.weights import Store
 from pipeline.errors import SettingsError
@@ -94,10 +94,10 @@ def test_a_gpu_never_makes_the_host_wait(gpu, name):
     clips = torch.from_numpy(clips_of(name, 2)).to(device)
     valid = torch.full((2,), clips.shape[1], dtype=torch.int32, device=device)
     with base.arithmetic(device, settings):
-        first = base.to_host(base.compute(extractor, clips, valid, settings))()
+        first = feeding.to_host(base.compute(extractor, clips, valid, settings))()
         torch.cuda.set_sync_debug_mode("error")
         try:
-            again = base.to_host(base.compute(extractor, clips, valid, settings))
+            again = feeding.to_host(base.compute(extractor, clips, valid, settings))
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert (again() == first).all()
