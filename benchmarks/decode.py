@@ -26,10 +26,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from pipeline import h5, schemas
-from pipeline.decoders import read_frames, read_sound, read_timeline
+from pipeline.decoders import read_frames, read_timeline
 from pipeline.decoding import DecodingSettings, Source, decode_shard, survey_video, write_frames
 from pipeline.errors import VideoError
 from pipeline.media import MAX_PIXELS, probe
+from pipeline.sound import read_sound
 from pipeline.windows import plans_of
 from tests.synthetic import make_acquired, run_ffmpeg
 

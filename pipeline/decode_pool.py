@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections import deque
@@ -224,3 +225,26 @@ def attempt(function: Callable[..., Any], arguments: tuple) -> tuple[str, Any]:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             return "video", VideoError("decoder_crashed", "a decoder ran out of its memory limit")
         return "bug", traceback.format_exc()
+
+
+@contextlib.contextmanager
+def piped(command: list[str]) -> Iterator[Any]:
+    """A running command, whose standard output is to be read; it is gone afterwards, whatever happens."""
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, preexec_fn=die_with_parent
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.stdout.close()  # type: ignore[union-attr]
+            process.wait()
+
+
+def check_alive(process: Any) -> int:
+    """-> exit status of a program whose output has ended. Raises KilledFromOutside if it was, for want of memory."""
+    status = process.wait()
+    if status == -signal.SIGKILL:
+        raise KilledFromOutside
+    return status

@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,16 @@ from typing import Any
 import numpy as np
 
 from pipeline import h5, schemas
+from pipeline.clip_columns import ClipColumns, frame_blocks, sound_blocks
 from pipeline.decode_pool import Call, Job, run
-from pipeline.decoders import BACKENDS, Frames, cut, read_frames, read_sound, read_timeline
+from pipeline.decoders import BACKENDS, Frames, cut, read_frames, read_timeline
 from pipeline.errors import PipelineError, SettingsError, VideoError
 from pipeline.media import MAX_PIXELS, MediaFacts, probe
 from pipeline.progress import Progress
 from pipeline.scratch import scratch_beside
+from pipeline.sound import read_sound
 from pipeline.windows import FrameClips, FramePlan, SoundClips, SoundPlan, plans_of
 
-BLOCK_BYTES = 32 << 20
 LONGEST_S = 4 * 3600.0
 LEAST_BYTES_PER_S = 1000
 USUAL_BYTES_PER_S = 10_000
@@ -295,29 +295,6 @@ def check_present(sources: list[Source]) -> None:
         )
 
 
-class ClipColumns:
-    """Offsets and window times of one group, collected over the videos."""
-
-    def __init__(self) -> None:
-        self.offsets = [0]
-        self.starts: list[np.ndarray] = []
-        self.stops: list[np.ndarray] = []
-        self.valid: list[np.ndarray] = []
-
-    def add(self, clips: FrameClips | SoundClips | None) -> None:
-        self.offsets.append(self.offsets[-1] + (0 if clips is None else len(clips.start_s)))
-        if clips is not None:
-            self.starts.append(clips.start_s)
-            self.stops.append(clips.stop_s)
-        if isinstance(clips, FrameClips):
-            self.valid.append(clips.valid)
-
-    def write(self, file: h5.Writer, group: str) -> None:
-        file.write(f"{group}/offsets", np.array(self.offsets, np.int64))
-        file.write(f"{group}/start_s", np.concatenate(self.starts) if self.starts else np.zeros(0))
-        file.write(f"{group}/stop_s", np.concatenate(self.stops) if self.stops else np.zeros(0))
-
-
 def append_clips(
     file: h5.Writer, decoded: Decoded, plans: tuple[FramePlan, SoundPlan], clips: dict[str, ClipColumns]
 ) -> None:
@@ -331,27 +308,3 @@ def append_clips(
         file.append("video/frames", block)
     for block in sound_blocks(decoded.folder / "sound", survey.sound_clips.first, plans[1].samples):
         file.append("audio/samples", block)
-
-
-def frame_blocks(path: Path, clips: int, frames: int) -> Iterator[np.ndarray]:
-    """Yield (some clips, T, 112, 112, 3) uint8 from a raw file, all of it in order."""
-    row = frames * 112 * 112 * 3
-    step = max(1, BLOCK_BYTES // row)
-    with path.open("rb") as file:
-        for start in range(0, clips, step):
-            data = np.fromfile(file, np.uint8, min(step, clips - start) * row)
-            yield data.reshape(-1, frames, 112, 112, 3)
-
-
-def sound_blocks(path: Path, first: np.ndarray, samples: int) -> Iterator[np.ndarray]:
-    """Yield (some clips, samples) float32 cut from a raw track at ``first``; silence beyond its ends."""
-    step = max(1, BLOCK_BYTES // (samples * 4))
-    with path.open("rb") as file:
-        for start in range(0, len(first), step):
-            block = np.zeros((min(step, len(first) - start), samples), np.float32)
-            for row, position in zip(block, first[start:start + step].tolist(), strict=True):
-                skipped = max(-position, 0)
-                file.seek(max(position, 0) * 4)
-                data = np.frombuffer(file.read(max(samples - skipped, 0) * 4), "<f4")
-                row[skipped:skipped + len(data)] = data
-            yield block

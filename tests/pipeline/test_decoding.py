@@ -10,10 +10,11 @@ import pytest
 from pipeline import decoding, h5, schemas
 from pipeline.crops import selavi_crop_uint8
 from pipeline.decode_pool import attempt
-from pipeline.decoders import read_frames, read_sound, read_timeline
+from pipeline.decoders import read_frames, read_timeline
 from pipeline.decoding import DecodingSettings, decode_shard
 from pipeline.errors import SettingsError, VideoError
 from pipeline.media import MAX_PIXELS, probe
+from pipeline.sound import read_sound
 from pipeline.windows import plans_of
 from tests.synthetic import (
     TONE_START_S,
@@ -327,7 +328,7 @@ def test_both_readers_of_sound_agree(tmp_path, library, monkeypatch, name, plan)
     made = []
     for crash in (False, True):
         if crash:
-            monkeypatch.setattr("pipeline.decoders.sound_command", lambda *arguments: ["sh", "-c", "kill -SEGV $$"])
+            monkeypatch.setattr("pipeline.sound.sound_command", lambda *arguments: ["sh", "-c", "kill -SEGV $$"])
         for zero_s in (None, 0.0):
             target = tmp_path / f"{crash}{zero_s}"
             samples, decoded_s = read_sound(library(name), facts, sound_plan, zero_s, (NAN, NAN), target)

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline import h5, schemas
-from pipeline.decode_pool import Call, Child, KilledFromOutside, attempt, run
-from pipeline.decoders import check_alive, piped
+from pipeline.decode_pool import Call, Child, KilledFromOutside, attempt, check_alive, piped, run
 from pipeline.decoding import DecodingSettings, decode_shard, plausible_s, summary
 from pipeline.errors import REASONS, PipelineError, VideoError
 from pipeline.media import probe

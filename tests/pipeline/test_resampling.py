@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.decode_pool import attempt
-from pipeline.decoders import resampled
 from pipeline.resampling import RawFile, resample, resample_blocks
+from pipeline.sound import resampled
 from tests.golden.extractors import recipe
 from tests.pipeline.test_windows import golden
 
@@ -72,7 +72,7 @@ def test_a_long_file_needs_no_more_memory_than_a_short_one(tmp_path):
 import resource
 from pathlib import Path
 from pipeline.decode_pool import attempt
-from pipeline.decoders import resampled
+from pipeline.sound import resampled
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20),) * 2)
 print(resampled(Path({str(tmp_path / "raw")!r}), 16000, 16000, Path("/dev/null")))
