@@ -216,13 +216,15 @@ class Output:
 
 @contextlib.contextmanager
 def discarded_on_error(file: h5py.File) -> Iterator[None]:
-    """After an exception, let what HDF5 has yet to write go to memory: on a full disk it crashes when it closes."""
+    """After an exception, let what HDF5 has yet to write go nowhere: on a full disk it crashes when it closes."""
     try:
         yield
     except BaseException:
-        memory = os.memfd_create("discarded")
-        os.dup2(memory, file.id.get_vfd_handle())
-        os.close(memory)
+        nowhere = os.open(os.devnull, os.O_RDWR)  # a file in memory has limits of its own
+        os.dup2(nowhere, file.id.get_vfd_handle())
+        os.close(nowhere)
+        with contextlib.suppress(RuntimeError):  # HDF5 can't cut it to a length
+            file.close()
         raise
 
 

@@ -24,8 +24,8 @@ class SplitSettings:
     """``kind``: the released split, one read from ``table``, or one made here; ``auto``: the released one where there
     is one. ``table``: CSV file with the columns video_id,class_name,subset.
 
-    Shares are of all classes, and of a class's videos. ``exclude_classes``: names left out, separated by commas, or a
-    file with one name a line. ``exclude_ids``: file with one id of a video or recording a line (those an extractor was
+    ``seed``: of what is drawn. ``val_unseen_share``, ``test_unseen_share``: of all classes; ``held_out_share``: of a seen
+    class's videos. ``exclude_classes``: names left out, separated by commas, or a file with one name a line. ``exclude_ids``: file with one id of a video or recording a line (those an extractor was
     pre-trained on). ``categories``: CSV file with the columns class_name,category, and ``exclude_categories`` the ones
     left out. ``overlap``: keep classes known from pre-training from being unseen; ``on``: fail where a list can't be
     had; ``auto``: warn where no list and no decision says anything about a class. ``decisions``: CSV file that says

@@ -8,6 +8,7 @@ import random
 import shutil
 import time
 
+import h5py
 import pytest
 
 from pipeline import h5
@@ -56,13 +57,32 @@ def test_a_deleted_artefact_is_rebuilt_alone(finished):
     assert finished.contents() == before
 
 
-def test_a_deleted_shard_brings_its_decoded_shard_back(finished):
+def test_a_flipped_byte_is_found_named_and_its_shard_made_anew(finished):
+    """Nothing reads a shard's features any more once they are pooled, hence the pooled ones go first."""
     before = finished.contents()
-    path = sorted(finished.root.glob("clip_features/folder/*.h5"))[-1]
-    path.unlink()
+    (pooled,) = finished.root.glob("video_features/folder/*.h5")
+    pooled.unlink()
+    path = next(path for path in sorted(finished.root.glob("clip_features/folder/*.h5")) if flipped(path))
     result = finished.luigi()
-    assert started(result) == ["DecodeVideos", "ExtractFeatures"], result.stderr
+    assert result.returncode != 0 and started(result) == ["PoolFeatures"]
+    assert f"FAILED PoolFeatures folder c3d_vggish: {path} is damaged (column" in result.stderr
+    assert path.with_name(f"{path.name}.damaged").is_file()
+    result = finished.luigi()
+    assert started(result) == ["DecodeVideos", "ExtractFeatures", "PoolFeatures"], result.stderr
     assert finished.contents() == before
+
+
+def flipped(path) -> bool:
+    """Flip a bit of the first features of sound in a shard; -> whether it has any."""
+    with h5py.File(path) as file:
+        column = file["audio/features"]
+        if not len(column):
+            return False
+        place = column.id.get_chunk_info(0).byte_offset
+    raw = bytearray(path.read_bytes())
+    raw[place] ^= 1
+    path.write_bytes(raw)
+    return True
 
 
 def test_one_setting_reruns_what_depends_on_it(finished):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import resource
 import time
 
 import luigi
+import numpy as np
 import pytest
 
 from pipeline import h5
@@ -203,6 +205,28 @@ def test_where_nothing_can_be_written_the_failure_is_told_all_the_same(configure
         run(First())
     said = capsys.readouterr().err
     assert "FAILED First demo First: /sys/nowhere" in said and "log:" not in said
+
+
+def test_a_full_disk_stops_the_task_and_the_next_run_goes_on(monkeypatch, capsys):
+    noise = np.random.default_rng(0).integers(0, 2**62, 100_000)
+    monkeypatch.setattr(First, "schema", Schema("toy", 1, (Column("value", "int64", ("row",), ""),)))
+    monkeypatch.setattr(First, "build", lambda self, output: written(output, noise))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    try:
+        with pytest.raises(ArtefactError, match="could not be written: file too large; expected room"):
+            run(First())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "FAILED First demo First: " in capsys.readouterr().err and operate.state(First(), {}) == "failed"
+    assert {path.suffix for path in First().path().parent.iterdir()} == {".log", ".lock"}
+    run(First())
+    assert First().complete()
+
+
+def written(output, values):
+    with output.create() as file:
+        file.write("value", values)
 
 
 def test_a_task_whose_process_was_killed_has_failed(capsys):
