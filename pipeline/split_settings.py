@@ -24,14 +24,14 @@ class SplitSettings:
     """``kind``: the released split, one read from ``table``, or one made here; ``auto``: the released one where there
     is one. ``table``: CSV file with the columns video_id,class_name,subset.
 
-    ``seed``: of what is drawn. ``val_unseen_share``, ``test_unseen_share``: of all classes; ``held_out_share``: of a seen
-    class's videos. ``exclude_classes``: names left out, separated by commas, or a file with one name a line. ``exclude_ids``: file with one id of a video or recording a line (those an extractor was
-    pre-trained on). ``categories``: CSV file with the columns class_name,category, and ``exclude_categories`` the ones
-    left out. ``overlap``: keep classes known from pre-training from being unseen; ``on``: fail where a list can't be
-    had; ``auto``: warn where no list and no decision says anything about a class. ``decisions``: CSV file that says
-    so per class and pre-training set; it always wins. ``lists``: labels of pre-training sets, as name=file.
-    ``vectors``: file of word vectors, to compare labels by meaning.
-    ``upstream``: URL or folder of the released files.
+    ``seed``: of what is drawn. ``val_unseen_share``, ``test_unseen_share``: of all classes; ``held_out_share``: of a
+    seen class's videos. ``exclude_classes``: names left out, separated by commas, or a file with one name a line.
+    ``exclude_ids``: file with one id of a video or recording a line (those an extractor was pre-trained on).
+    ``categories``: CSV file with the columns class_name,category, and ``exclude_categories`` the ones left out.
+    ``overlap``: keep classes known from pre-training from being unseen; ``on``: fail where a list can't be had;
+    ``auto``: warn where no list and no decision says anything about a class. ``decisions``: CSV file that says so per
+    class and pre-training set; it always wins. ``lists``: labels of pre-training sets, as name=file. ``vectors``: file
+    of word vectors, to compare labels by meaning. ``upstream``: URL or folder of the released files.
     """
 
     kind: str = "auto"
