@@ -9,7 +9,7 @@ from typing import Any
 import luigi
 
 from extractors import registry
-from pipeline import audit, benchmark, labels, published_layout, schemas, splits
+from pipeline import audit, benchmark, labels, published_export, published_layout, schemas, splits
 from pipeline.datasets import dataset_named
 from pipeline.errors import SettingsError
 from pipeline.h5 import Output
@@ -146,7 +146,7 @@ class ExportFeatures(FeatureTask):
         return {"benchmark": benchmark_task(self)}
 
     def path(self) -> Path:
-        return published_layout.feature_folder(Path(self.to), self.feature_set) / published_layout.MADE_FROM
+        return published_layout.feature_folder(Path(self.to), self.feature_set) / published_export.MADE_FROM
 
     def output(self):
         return luigi.LocalTarget(str(self.path()))
@@ -157,7 +157,7 @@ class ExportFeatures(FeatureTask):
         return above.current(memo) and self.path().is_file() and self.path().read_text() == above.content_id()
 
     def run(self) -> None:
-        published_layout.export_features(self.input_path("benchmark"), Path(self.to), self.feature_set, self.dataset)
+        published_export.export_features(self.input_path("benchmark"), Path(self.to), self.feature_set, self.dataset)
 
 
 class AuditSplit(FeatureTask):

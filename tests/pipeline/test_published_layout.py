@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import h5, published_layout, schemas
+from pipeline import h5, published_export, schemas
 from pipeline.errors import ArtefactError, SettingsError
-from pipeline.published_layout import export_features, import_features, read_texts
+from pipeline.published_export import export_features
+from pipeline.published_layout import import_features, read_texts
 from tests.model import tiny
 
 
@@ -197,11 +198,11 @@ def test_an_export_appears_whole_and_says_what_it_was_made_from(tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
-        patch.setattr(published_layout, "write_classes", full)
+        patch.setattr(published_export, "write_classes", full)
         export_features(tmp_path / "b.h5", tmp_path / "out", "selavi", "demo")
     assert not place.exists()
     export_features(tmp_path / "b.h5", tmp_path / "out", "selavi", "demo")
-    assert (place / published_layout.MADE_FROM).read_text() == h5.facts(tmp_path / "b.h5")["content_sha256"]
+    assert (place / published_export.MADE_FROM).read_text() == h5.facts(tmp_path / "b.h5")["content_sha256"]
     assert [path.name for path in place.parent.iterdir()] == ["main_features"]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import h5
 from pipeline.errors import WeightsError
-from pipeline.published_layout import export_features
+from pipeline.published_export import export_features
 from tasks.base import UsageError
 from tasks.checkpoints import EvaluateCheckpoint, ExportCheckpoint
 from tests.model import tiny
