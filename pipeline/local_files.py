@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
@@ -158,6 +159,7 @@ def unread(before: Row, file: File) -> Row:
                    modified_ns=state.st_mtime_ns)
 
 
+@functools.cache
 def prober() -> str:
     """-> version of what reads headers."""
     return f"av {metadata.version('av')}"
