@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.golden_comparison import Missing
 from benchmarks.parity_group import Group
 
 KINDS = ("golden_extractors", "golden_model")
@@ -27,7 +28,11 @@ def compare(directory: Path, device: str) -> list[Group]:
         module = importlib.import_module(f"benchmarks.{kind}")
         if module.applies(directory):
             known |= set(module.files(directory))
-            groups += module.compare(directory, device) if kind == "golden_extractors" else module.compare(directory)
+            try:
+                groups += module.compare(directory, device) if kind == "golden_extractors" else module.compare(directory)
+            except (Missing, FileNotFoundError) as error:
+                lacking = error.key if isinstance(error, Missing) else error.filename
+                groups.append(Group(f"{kind}: stopped where {lacking} is missing", 0, float("inf"), 0.0, []))
     for folder in sorted(directory.glob("set_*")):
         unknown = [path for path in sorted(folder.iterdir()) if path not in known] if folder.is_dir() else [folder]
         failures = [f"{path.relative_to(directory)}: a file of no known kind" for path in unknown]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,6 +158,14 @@ def test_parity_fails_for_files_that_hold_nothing_or_are_unknown(tmp_path, capsy
     assert "FAIL set_a selavi_audio_pre: nothing was compared" in out
     assert "FAIL set_a/selavi_video.npz: a file of no known kind" in out
     assert "FAIL set_b: holds nothing that can be compared" in out
+
+
+def test_parity_fails_where_a_file_that_others_need_is_missing(tmp_path, capsys):
+    (tmp_path / "set_a").mkdir()
+    for name in ("recipe.py", "set_a/ale.npz"):
+        shutil.copy(GOLDEN.parent / "trajectory" / name, tmp_path / name)
+    assert parity.main([str(tmp_path)]) == 1
+    assert re.search("FAIL golden_model: stopped where .*table.npz is missing", capsys.readouterr().out)
 
 
 def test_each_kind_of_golden_file_has_a_module():
