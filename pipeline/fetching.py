@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -89,6 +90,8 @@ def fetch(key: str, partial: Path, settings: FetchSettings) -> Outcome:
         full = storage_error(error)
         if full:
             raise OSError(full, os.strerror(full), str(scratch)) from error
+        with contextlib.suppress(OSError):
+            scratch.rmdir()  # unless there is something to go on from
         reason, detail, permanent = meaning(error)
         warned = f" ({said.last[:140]})" if said.last else ""
         return Outcome(None, reason, detail[:150 if warned else 300] + warned, permanent)

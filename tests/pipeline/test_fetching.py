@@ -48,6 +48,8 @@ def test_every_misbehaviour_has_its_reason(tmp_path, server, plan, reason, perma
     assert case.missing()[0]["permanent"] == ("yes" if permanent else "no")
     assert case.missing()[0]["subset"] == "train"
     assert not list(case.output.parent.glob("videos/*")), "half a file or an error page must not count"
+    left = {path.suffix for path in case.output.parent.glob("partial/*/*")}
+    assert left == ({".part"} if plan in ("stall", "longer") else set())
 
 
 def test_a_dropped_connection_goes_on_where_it_stopped(tmp_path, server, video):
