@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from extractors import base
+from extractors import registry as extractor_registry
+from extractors.settings import ExtractionSettings, WeightsSettings
 from model import evaluation, registry, stages
 from model.protocol import Benchmark
-from pipeline import schemas
+from pipeline import decoding, demo, h5, pooling, schemas
+from tests.synthetic import make_acquired
 
 STORED = Path(__file__).parent / "golden" / "demo"
 FEATURE_SETS = ("selavi", "c3d_vggish")
@@ -70,3 +74,26 @@ def test_unseen_classes_are_named_and_only_by_their_own_vectors(feature_set):
     assert zero_shot >= 2 * 100 / unseen, own
     assert harmonic_mean >= 2 * 100 / classes, own
     assert abs(np.mean(permuted) - 100 / unseen) < 10, permuted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("feature_set", FEATURE_SETS)
+def test_the_stored_features_are_those_that_the_demo_makes(feature_set, tmp_path):
+    """One video, by the functions that the tasks call: rendered, decoded, extracted and pooled."""
+    benchmark, row, corrected = stored(feature_set), 100, frozenset()
+    demo.write_video(tmp_path / "video.mp4", str(benchmark.id[row]), demo.DemoSettings().seed)
+    acquired = make_acquired(tmp_path / "acquired.h5", [tmp_path / "video.mp4"])
+    decoded, clips, videos = (
+        h5.Output(tmp_path / f"{schema.name}.h5", schema)
+        for schema in (schemas.DECODED, schemas.CLIP_FEATURES, schemas.VIDEO_FEATURES)
+    )
+    plans = extractor_registry.plans(feature_set, corrected, "demo")
+    settings = decoding.DecodingSettings()
+    decoding.decode_shard(acquired, 0, (plans["video"], plans["audio"]), settings, corrected, decoded)
+    base.extract(
+        decoded.path, feature_set, WeightsSettings(), ExtractionSettings(device="cpu"), corrected, "demo", clips
+    )
+    pooling.pool([clips.path], videos)
+    with h5.read(videos.path, schemas.VIDEO_FEATURES) as file:
+        for name, kept in (("audio", benchmark.audio[row]), ("video", benchmark.video[row])):
+            np.testing.assert_allclose(file[name][0], kept, rtol=1e-3, atol=1e-3 * np.abs(kept).max())
