@@ -28,8 +28,9 @@ def compare(directory: Path, device: str) -> list[Group]:
         module = importlib.import_module(f"benchmarks.{kind}")
         if module.applies(directory):
             known |= set(module.files(directory))
+            arguments = (directory, device) if kind == "golden_extractors" else (directory,)
             try:
-                groups += module.compare(directory, device) if kind == "golden_extractors" else module.compare(directory)
+                groups += module.compare(*arguments)
             except (Missing, FileNotFoundError) as error:
                 lacking = error.key if isinstance(error, Missing) else error.filename
                 groups.append(Group(f"{kind}: stopped where {lacking} is missing", 0, float("inf"), 0.0, []))
