@@ -46,9 +46,9 @@ def gpus() -> list[str]:
 
 def works() -> bool:
     """-> whether this torch can compute on the GPUs of this machine."""
-    import torch
+    from model.embedding import resolve_device
 
-    return torch.cuda.is_available()
+    return resolve_device("auto").type == "cuda"
 
 
 def resources(device: str, name: str) -> dict[str, int]:
