@@ -1,8 +1,8 @@
 """Kill a small run at random moments and compare the result: ``python benchmarks/chaos.py --kills 50``.
 
 Makes a folder of videos, runs the whole line once undisturbed, then starts it again and again in another artefact
-folder, each time killed without warning (a worker process, or the whole group), until it is done, and as often as
-asked. Exits 1 if any artefact differs from the undisturbed run's, or if finished work was done again.
+folder, each time killed without warning (its group, or first its main process or any below), until it is done, and as
+often as asked. Exits 1 if any artefact differs from the undisturbed run's, or if finished work was done again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> int:
         while kills < chosen.kills:
             disturbed = Run(Path(folder), "disturbed")
             shutil.rmtree(disturbed.root, ignore_errors=True)
-            kills += disturb(disturbed, min(8, chosen.kills - kills), rng)
+            kills += disturb(disturbed, min(8, chosen.kills - kills), rng, max(10.0, seconds / 4))
             rounds += 1
             result = disturbed.luigi()
             if result.returncode:
