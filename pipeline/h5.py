@@ -368,7 +368,7 @@ def _attributes(file: h5py.File) -> Iterator[tuple[str, str]]:
         attribute = h5py.h5a.open(file.id, index=index)
         value = np.empty((), dtype=attribute.dtype)
         attribute.read(value)
-        yield attribute.name.decode(), value[()].decode()
+        yield attribute.name.decode(), value.item().decode()
 
 
 def facts_checksum(stored: Mapping[str, str]) -> str:
