@@ -19,8 +19,8 @@ from model.embedding import EmbeddingModel, Sizes, state_of
 from model.protocol import Stage, State
 from model.settings import Spec
 from pipeline.errors import PipelineError, WeightsError
-from pipeline.h5 import partial_path, remove_stale_partials
 from pipeline.provenance import digest
+from pipeline.storage import partial_path, remove_stale_partials
 
 logger = logging.getLogger(__name__)
 CHECKSUM_BYTES = 32

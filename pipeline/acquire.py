@@ -24,10 +24,11 @@ from pipeline import archives, fetching, local_files, schemas, snapshot
 from pipeline.datasets import Dataset, Source, Video, dataset_named
 from pipeline.errors import SettingsError
 from pipeline.fetching import FetchSettings
-from pipeline.h5 import Output, read, sync
+from pipeline.h5 import Output, read
 from pipeline.ledger import Ledger, Row, tried, usable
 from pipeline.local_files import find, look_at, make_demo_videos
 from pipeline.progress import Progress
+from pipeline.storage import sync
 from pipeline.tables import read_table, write_table
 
 # When this run began (s since 1970): set where its first process imports this, and inherited by those that it forks.

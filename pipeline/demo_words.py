@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.h5 import partial_path
 from pipeline.schemas import EMBEDDING_SIZE
+from pipeline.storage import partial_path
 
 SENTENCES_PER_WORD = 120
 EPOCHS = 12

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import SettingsError
-from pipeline.h5 import STORAGE_ERRORS
+from pipeline.storage import STORAGE_ERRORS
 
 RETRIES = ("transient", "all", "none")
 # H.264 with AAC where there is: every reader can decode it. Small pictures suffice, the extractors see 112 x 112.

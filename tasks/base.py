@@ -28,8 +28,9 @@ from luigi.configuration import get_config
 from pipeline import provenance
 from pipeline.datasets import dataset_named
 from pipeline.errors import DamagedArtefact, PipelineError, SettingsError
-from pipeline.h5 import Output, Schema, storage_errors
+from pipeline.h5 import Output, Schema
 from pipeline.progress import Progress
+from pipeline.storage import storage_errors
 from tasks import config, console
 from tasks.targets import HDF5Target
 

@@ -14,6 +14,7 @@ import pytest
 from pipeline import h5
 from pipeline.errors import ArtefactError, DamagedArtefact
 from pipeline.h5 import Column, Output, Schema
+from pipeline.storage import storage_errors
 
 SCHEMA = Schema("sample", 1, (
     Column("id", "str", ("video",), ""),
@@ -211,14 +212,14 @@ def test_nothing_is_lost_or_said_by_hdf5_when_an_appended_column_fails(tmp_path)
 
 
 def test_other_errors_pass_unchanged(tmp_path):
-    with pytest.raises(FileNotFoundError), h5.storage_errors(tmp_path):
+    with pytest.raises(FileNotFoundError), storage_errors(tmp_path):
         open(tmp_path / "none").close()
-    with pytest.raises(ArtefactError, match="no space left on device.*set .paths. root"), h5.storage_errors(tmp_path):
+    with pytest.raises(ArtefactError, match="no space left on device.*set .paths. root"), storage_errors(tmp_path):
         raise OSError(28, "No space left on device")
     child = "in a decoding process:\nOSError: [Errno 28] No space left on device"
-    with pytest.raises(ArtefactError, match="no space left on device"), h5.storage_errors(tmp_path):
+    with pytest.raises(ArtefactError, match="no space left on device"), storage_errors(tmp_path):
         raise RuntimeError(child)
-    with pytest.raises(ArtefactError, match="^table.csv: could not be written"), h5.storage_errors(tmp_path):
+    with pytest.raises(ArtefactError, match="^table.csv: could not be written"), storage_errors(tmp_path):
         raise OSError(28, "No space left on device", "table.csv")
 
 
