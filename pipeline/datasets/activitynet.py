@@ -70,8 +70,8 @@ def _content(annotations: str) -> bytes:
     except OSError as error:
         raise PipelineError(
             f"{annotations}: {error}; expected ActivityNet 1.3's annotations: download activity_net.v1-3.min.json from "
-            "http://activity-net.org/download.html and name it in [activitynet] annotations (empty: only files that "
-            "are already cut)"
+            "http://activity-net.org/download.html and name it in [activitynet] annotations, or leave that empty in "
+            "luigi.cfg to use only files that are already cut"
         ) from error
 
 
