@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import functools
-import hashlib
 import http.client
 import os
 import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import IO
 
 import pooch
 
 from extractors.weight_files import WeightFile
 from pipeline.errors import WeightsError
 from pipeline.progress import Progress
+from pipeline.storage import file_sha256
 
 BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 60
@@ -32,15 +31,7 @@ def sha256_of(path: Path) -> str:
 
 @functools.lru_cache(maxsize=32)
 def _sha256(path: Path, size: int, modified_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(BLOCK_BYTES):
-        digest.update(block)
-    return digest.hexdigest()
+    return file_sha256(path)
 
 
 def verify(path: Path, file: WeightFile) -> str:

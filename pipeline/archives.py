@@ -16,10 +16,9 @@ from pathlib import Path
 
 from pipeline.decode_pool import die_with_parent
 from pipeline.errors import PipelineError
-from pipeline.local_files import file_sha256
 from pipeline.progress import Progress
 from pipeline.scratch import scratch_beside
-from pipeline.storage import partial_path, sync
+from pipeline.storage import file_sha256, partial_path, sync
 
 BLOCK_BYTES = 1 << 20
 TRIES = 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 import os
 import re
@@ -22,6 +21,7 @@ from pipeline.datasets.folder import NOT_VIDEOS
 from pipeline.errors import VideoError
 from pipeline.ledger import Ledger, Row
 from pipeline.progress import Progress
+from pipeline.storage import file_sha256
 
 if TYPE_CHECKING:
     from pipeline.media import MediaFacts
@@ -201,12 +201,3 @@ def probe_files(paths: list[Path]) -> Iterator[MediaFacts | VideoError]:
     if paths:
         processes = min(4, os.cpu_count() or 1, 1 + len(paths) // 100)
         yield from decode_pool.run(map(job, paths), processes, PROBE_MEMORY_MB, ahead=8)
-
-
-def file_sha256(path: Path) -> str:
-    """-> hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -50,7 +50,10 @@ def build(
     if kind == "curated":
         silent = exclusions.silent_videos(acquired_path) if acquired_path else frozenset()
         excluded = exclusions.reasons(videos, settings, silent)
-        found = look_for_overlap(videos.class_names, dataset, pretraining, settings, aliases, cache)
+        if settings.overlap == "off" or declared_roles(dataset):
+            found = decisions.not_looked_at(names, decisions.sets_of(pretraining, settings))
+        else:
+            found = decisions.find(names, dataset, pretraining, settings, aliases, cache)
         roles, subsets = curate(videos, excluded, dataset, found, settings, together)
         facts.update(seed=settings.seed, groups_together=together)
     else:
@@ -108,20 +111,6 @@ def apply_lists(videos: Videos, split: PublishedSplit, where: str) -> tuple[list
         )
     roles = [split.roles.get(name.casefold(), "unused") for name in videos.class_names]
     return roles, Subsets(subset, excluded)
-
-
-def look_for_overlap(
-    class_names: Sequence[str],
-    dataset: str,
-    pretraining: Sequence[str],
-    settings: SplitSettings,
-    aliases: str,
-    cache: Path,
-) -> Found:
-    """-> the decisions that keep classes from being unseen; none where nobody asks, or the dataset declares roles."""
-    if settings.overlap == "off" or declared_roles(dataset):
-        return decisions.not_looked_at(class_names, decisions.sets_of(pretraining, settings))
-    return decisions.find(class_names, dataset, pretraining, settings, aliases, cache)
 
 
 def curate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import socket
@@ -47,6 +48,15 @@ def remove_stale_partials(path: Path) -> None:
         match = pattern.fullmatch(entry.name)
         if match and int(match[1]) != os.getpid() and not Path(f"/proc/{match[1]}").exists():
             entry.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """-> sha256 of a file, 64 hexadecimal digits, without holding it in memory."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def sync(path: Path) -> None:

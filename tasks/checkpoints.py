@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,11 @@ import luigi
 from pipeline import schemas
 from pipeline.errors import SettingsError
 from pipeline.h5 import Output, read
+from pipeline.storage import file_sha256
 from tasks.acquire import look
 from tasks.base import ArtefactTask
+from tasks.features import ExportTask
 from tasks.training import MethodTask, TrainStage1, TrainStage2
-
-
-def sha256(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 class EvaluateCheckpoint(MethodTask):
@@ -46,8 +43,10 @@ class EvaluateCheckpoint(MethodTask):
 
     def input_ids(self) -> dict[str, str]:
         files = {"stage1": self.stage1, "stage2": self.stage2}
-        contents = {name: look(("sha256", path), functools.partial(sha256, path)) for name, path in files.items()}
-        return {**super().input_ids(), **contents}
+        digests = {
+            name: look(("sha256", path), functools.partial(file_sha256, Path(path))) for name, path in files.items()
+        }
+        return {**super().input_ids(), **digests}
 
     def build(self, output: Output) -> None:
         from model import evaluation
@@ -57,19 +56,10 @@ class EvaluateCheckpoint(MethodTask):
             evaluation.evaluate_checkpoints(*paths, spec, self.published, output)
 
 
-class ExportCheckpoint(MethodTask):
+class ExportCheckpoint(ExportTask, MethodTask):
     """The models of both stages as the released code's ``*_score.pt``, for it to evaluate."""
 
-    to = luigi.Parameter(default="", description="folder to write the two files into")
     schema = schemas.STAGE2
-    folder = "export"
-
-    @classmethod
-    def normalise(cls, values: dict[str, Any]) -> None:
-        super().normalise(values)
-        if not values["to"]:
-            raise SettingsError("--to is empty, expected a folder to write the checkpoints to")
-        values["to"] = str(Path(values["to"]).expanduser().resolve())
 
     def inputs(self) -> dict[str, ArtefactTask]:
         return {"stage1": TrainStage1(**self.trained()), "stage2": TrainStage2(**self.trained())}
@@ -81,9 +71,6 @@ class ExportCheckpoint(MethodTask):
         """-> named by the content too, so that one that is there need not be opened."""
         content = self.inputs()[stage].content_id()
         return Path(self.to) / f"{self.name()}-{stage}-{content[:8]}_score.pt"
-
-    def output(self):
-        return luigi.LocalTarget(str(self.path()))
 
     def current(self, memo: dict[str, bool]) -> bool:
         return all(task.current(memo) and self.file(stage).is_file() for stage, task in self.inputs().items())

@@ -17,7 +17,7 @@ from pipeline.tables import identity
 from tasks import config
 from tasks.acquire import AcquireVideos, BuildManifest, look
 from tasks.base import ArtefactTask
-from tasks.features import FeatureTask, PoolFeatures
+from tasks.features import ExportTask, FeatureTask, PoolFeatures
 
 
 class EmbedLabels(ArtefactTask):
@@ -127,29 +127,17 @@ def benchmark_task(task: FeatureTask) -> FeatureTask:
     return kind(**task.shared())
 
 
-class ExportFeatures(FeatureTask):
+class ExportFeatures(ExportTask):
     """Features in the layout of the released code, for it and its descendants to train on."""
 
-    to = luigi.Parameter(default="", description="folder to write features/ and class-split/ into")
     schema = schemas.BENCHMARK
-    folder = "export"
     stages = ("decode", "extract", "split", "benchmark")
-
-    @classmethod
-    def normalise(cls, values: dict[str, Any]) -> None:
-        super().normalise(values)
-        if not values["to"]:
-            raise SettingsError("--to is empty, expected a folder to write the features to")
-        values["to"] = str(Path(values["to"]).expanduser().resolve())
 
     def inputs(self) -> dict[str, ArtefactTask]:
         return {"benchmark": benchmark_task(self)}
 
     def path(self) -> Path:
         return published_layout.feature_folder(Path(self.to), self.feature_set) / published_export.MADE_FROM
-
-    def output(self):
-        return luigi.LocalTarget(str(self.path()))
 
     def current(self, memo: dict[str, bool]) -> bool:
         """-> whether the folder holds what the benchmark is now; one that holds something else is not overwritten."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, ClassVar
 
 import luigi
@@ -68,6 +69,23 @@ class FeatureTask(ArtefactTask):
 
     def name(self) -> str:
         return self.feature_set
+
+
+class ExportTask(FeatureTask):
+    """A task that writes files for other programs, to a folder of the user's instead of the artefacts'."""
+
+    to = luigi.Parameter(default="", description="folder to write to")
+    folder = "export"
+
+    @classmethod
+    def normalise(cls, values: dict[str, Any]) -> None:
+        super().normalise(values)
+        if not values["to"]:
+            raise SettingsError(f"{cls.__name__}: --to is empty, expected a folder to write to")
+        values["to"] = str(Path(values["to"]).expanduser().resolve())
+
+    def output(self):
+        return luigi.LocalTarget(str(self.path()))
 
 
 class FetchWeights(FeatureTask):

@@ -50,5 +50,5 @@ def test_an_exported_pair_evaluates_as_the_training_it_came_from(features, tmp_p
 def test_what_is_missing_is_said(features, tmp_path):
     with pytest.raises(UsageError, match=r"--stage1 \(nothing\): expected a released \*_score.pt"):
         EvaluateCheckpoint(dataset="demo")
-    with pytest.raises(UsageError, match=r"--to is empty, expected a folder to write the checkpoints to"):
+    with pytest.raises(UsageError, match="ExportCheckpoint: --to is empty, expected a folder to write to"):
         ExportCheckpoint(dataset="demo")
